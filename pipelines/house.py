@@ -1,0 +1,167 @@
+"""The composition root, and the one way in: settings -> catalogue -> registry -> pipelines.
+
+Every door (page, REST, OpenAI routes, command line, tests) calls `House.stream` or `House.run`; what they allow,
+limit and refuse is therefore the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipelines import media
+from pipelines.core import params as declared
+from pipelines.core.admission import Admission
+from pipelines.core.catalog import Catalog
+from pipelines.core.errors import DemoError, InvalidInput, UnknownModel
+from pipelines.core.registry import Loader, Registry
+from pipelines.core.schedule import Slots
+from pipelines.core.settings import Settings
+from pipelines.core.specs import AdapterUse
+from pipelines.core.streaming import Done, Job, Progress, Stop, Stream
+from pipelines.core.tasks import Pipeline
+from pipelines.loaders.sources import Sources
+
+log = logging.getLogger(__name__)
+
+LOADERS = {
+    "transformers": "pipelines.loaders.transformers:TransformersLoader",
+    "diffusers": "pipelines.loaders.diffusers:DiffusersLoader",
+    "open_clip": "pipelines.loaders.open_clip:OpenClipLoader",
+    "onnx": "pipelines.loaders.onnx:OnnxLoader",
+    "torch": "pipelines.loaders.torch:TorchLoader",
+    "hibari": "pipelines.loaders.hibari:HibariLoader",
+}
+
+PIPELINES = {
+    "captioning": "pipelines.captioning:Captioner",
+    "text_to_image": "pipelines.text_to_image:Painter",
+    "retrieval": "pipelines.retrieval:Retriever",
+    "speech": "pipelines.speech:Speaker",
+    "emotion": "pipelines.emotion:EmotionReader",
+    "reasoning": "pipelines.reasoning:Reasoner",
+}
+
+CATALOG = Path(__file__).parent / "catalog"
+LOCAL = "local"  # the visitor at the command line
+
+
+@cache
+def loader(name: str) -> Loader:
+    """The loader of a library family; the library is imported here, on first use."""
+    return _named(LOADERS[name])()
+
+
+def pipeline_class(task: str) -> type[Pipeline]:
+    """The class of a task; raises UnknownModel for a task there is not. Imports no framework."""
+    if task not in PIPELINES:
+        raise UnknownModel("unknown_task", id=task[:80], known=", ".join(PIPELINES))
+    return _named(PIPELINES[task])
+
+
+def _named(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+class House:
+    """Everything one process serves. `close()` when done."""
+
+    def __init__(self, settings: Settings, *, catalog: Catalog | None = None, registry: Registry | None = None) -> None:
+        self.settings = settings
+        self.catalog = catalog or Catalog.read(CATALOG)
+        self.sources = Sources(settings)
+        self.admission = Admission(
+            per_visitor=settings.running_per_visitor + settings.queued_per_visitor, in_all=settings.queued_in_all
+        )
+        self.slots = Slots(settings.device_slots, settings.running_per_visitor)
+        self._given = registry
+        self._made: Registry | None = None
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    @property
+    def registry(self) -> Registry:
+        """Made on first use: finding out about the device imports torch, which the page does not wait for."""
+        with self._lock:
+            if self._given is not None:
+                return self._given
+            if self._made is None:
+                from pipelines.loaders.devices import choose_device, default_budget
+
+                device = choose_device(self.settings.device)
+                budget = self.settings.budget_mb * 2**20 or default_budget(device)
+                self._made = Registry(
+                    self.catalog,
+                    loader,
+                    self.sources.fetch,
+                    budget=budget,
+                    device=device,
+                    idle_seconds=self.settings.idle_seconds,
+                )
+                threading.Thread(target=self._sweep, args=(self._made,), name="sweep", daemon=True).start()
+            return self._made
+
+    def pipeline(self, task: str) -> Pipeline:
+        return pipeline_class(task)(self.registry, lease_seconds=self.settings.lease_seconds)
+
+    def params(self, task: str, raw: Mapping[str, Any], visitor: str = LOCAL) -> Any:
+        """Checked Params from what a door received; raises InvalidInput, UnknownModel."""
+        cls = pipeline_class(task).Params
+        params = declared.build(cls, raw, media.decode)
+        model = self.catalog.for_task(task, getattr(params, "model", ""))
+        for use in getattr(params, "adapters", ()):
+            self._check_adapter(use, model.id, visitor)
+        return params
+
+    def stream(
+        self, task: str, raw: Mapping[str, Any], visitor: str = LOCAL, stop: Stop | None = None
+    ) -> Stream:
+        """Start a job and iterate its events. Refusals (bad input, too many jobs) are raised here, at once."""
+        stop = stop or Stop(self.settings.job_seconds)
+        ticket = self.admission.enter(visitor, stop, task)
+        try:
+            params = self.params(task, raw, visitor)
+        except BaseException:
+            ticket.release()
+            raise
+
+        def work(job: Job) -> Any:
+            with ticket, self.slots.slot(visitor, stop, lambda place: job.emit(Progress("queue", place))):
+                stop.start_clock()
+                return self.pipeline(task).run(params, job)
+
+        return Stream(work, stop)
+
+    def run(self, task: str, raw: Mapping[str, Any], visitor: str = LOCAL, stop: Stop | None = None) -> Any:
+        """A job's Result."""
+        with self.stream(task, raw, visitor, stop) as events:
+            for event in events:
+                if isinstance(event, Done):
+                    return event.result
+        raise DemoError("cancelled")
+
+    def stop(self, visitor: str, task: str | None = None) -> int:
+        """Stop a visitor's jobs (of a task); how many were asked to."""
+        return self.admission.stop(visitor, task)
+
+    def close(self) -> None:
+        """Take no more jobs, let those running end within `drain_seconds`, free the models."""
+        self._closed.set()
+        self.admission.drain(self.settings.drain_seconds)
+        if self._made is not None:
+            self._made.close()
+
+    def _check_adapter(self, use: AdapterUse, model: str, visitor: str) -> None:
+        adapter = self.catalog.adapter(use.id, visitor)
+        if adapter.base != model:
+            raise InvalidInput("wrong_base", id=use.id, base=adapter.base, model=model)
+
+    def _sweep(self, registry: Registry) -> None:
+        while not self._closed.wait(15):
+            registry.sweep()

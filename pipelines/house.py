@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,7 @@ class House:
             per_visitor=settings.running_per_visitor + settings.queued_per_visitor, in_all=settings.queued_in_all
         )
         self.slots = Slots(settings.device_slots, settings.running_per_visitor)
+        self.observers: list[Callable[[str, str, float], None]] = []  # told (task, "ok" or error code, seconds)
         self._given = registry
         self._made: Registry | None = None
         self._lock = threading.Lock()
@@ -107,26 +110,47 @@ class House:
                 threading.Thread(target=self._sweep, args=(self._made,), name="sweep", daemon=True).start()
             return self._made
 
+    @property
+    def registry_if_made(self) -> Registry | None:
+        """The registry once anything was asked of it: for those who only look."""
+        return self._given or self._made
+
     def pipeline(self, task: str) -> Pipeline:
         return pipeline_class(task)(self.registry, lease_seconds=self.settings.lease_seconds)
+
+    def default_model(self, task: str) -> str:
+        """The task's default if it can be used here, else the first that can; else the default, which then says why."""
+        default = self.catalog.default(task)
+        choices = (default, *self.catalog.models(task))
+        return next((spec.id for spec in choices if self.sources.missing(spec) is None), default.id)
 
     def params(self, task: str, raw: Mapping[str, Any], visitor: str = LOCAL) -> Any:
         """Checked Params from what a door received; raises InvalidInput, UnknownModel."""
         cls = pipeline_class(task).Params
-        params = declared.build(cls, raw, media.decode)
-        model = self.catalog.for_task(task, getattr(params, "model", ""))
+        given = {**raw, "model": raw.get("model") or self.default_model(task)}
+        params = declared.build(cls, given, media.decode)
+        model = self.catalog.for_task(task, params.model)
         for use in getattr(params, "adapters", ()):
             self._check_adapter(use, model.id, visitor)
         return params
 
-    def stream(
-        self, task: str, raw: Mapping[str, Any], visitor: str = LOCAL, stop: Stop | None = None
-    ) -> Stream:
+    def stream(self, task: str, raw: Mapping[str, Any], visitor: str = LOCAL, stop: Stop | None = None) -> Stream:
         """Start a job and iterate its events. Refusals (bad input, too many jobs) are raised here, at once."""
-        stop = stop or Stop(self.settings.job_seconds)
+
+        def prepare() -> Callable[[Job], Any]:
+            params = self.params(task, raw, visitor)
+            return lambda job: self.pipeline(task).run(params, job)
+
+        return self.start(task, prepare, visitor, stop)
+
+    def start(
+        self, task: str, prepare: Callable[[], Callable[[Job], Any]], visitor: str = LOCAL, stop: Stop | None = None
+    ) -> Stream:
+        """Any work of a task under the same limits: `prepare()` checks the input and returns what is to be done."""
+        stop = Stop(self.settings.job_seconds) if stop is None else stop
         ticket = self.admission.enter(visitor, stop, task)
         try:
-            params = self.params(task, raw, visitor)
+            compute = prepare()
         except BaseException:
             ticket.release()
             raise
@@ -134,7 +158,8 @@ class House:
         def work(job: Job) -> Any:
             with ticket, self.slots.slot(visitor, stop, lambda place: job.emit(Progress("queue", place))):
                 stop.start_clock()
-                return self.pipeline(task).run(params, job)
+                with self._observed(task):
+                    return compute(job)
 
         return Stream(work, stop)
 
@@ -156,6 +181,19 @@ class House:
         self.admission.drain(self.settings.drain_seconds)
         if self._made is not None:
             self._made.close()
+
+    @contextmanager
+    def _observed(self, task: str) -> Iterator[None]:
+        started, outcome = time.perf_counter(), "unexpected"
+        try:
+            yield
+            outcome = "ok"
+        except DemoError as error:
+            outcome = error.code
+            raise
+        finally:
+            for observe in self.observers:
+                observe(task, outcome, time.perf_counter() - started)
 
     def _check_adapter(self, use: AdapterUse, model: str, visitor: str) -> None:
         adapter = self.catalog.adapter(use.id, visitor)

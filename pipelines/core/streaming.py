@@ -108,7 +108,7 @@ class Job:
     """
 
     def __init__(self, stop: Stop | None = None, emit: Callable[[Event], None] | None = None) -> None:
-        self.stop = stop or Stop()
+        self.stop = Stop() if stop is None else stop
         self._emit = emit
 
     def emit(self, event: Event) -> None:
@@ -133,7 +133,7 @@ class Stream:
     """
 
     def __init__(self, work: Callable[[Job], Any], stop: Stop | None = None, *, capacity: int = 64) -> None:
-        self.stop = stop or Stop()
+        self.stop = Stop() if stop is None else stop
         self._queue: queue.Queue[Event | _End] = queue.Queue(capacity)
         self._closed = threading.Event()
         self._ended = False

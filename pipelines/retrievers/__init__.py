@@ -1,0 +1,1 @@
+"""How each family of retrieval models is read: two towers, or one. Knows neither the registry nor the page."""

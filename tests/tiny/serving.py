@@ -1,0 +1,52 @@
+"""A registry over cards of the real catalogue whose repositories a loopback hub serves as tiny models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipelines import house
+from pipelines.core.catalog import Catalog
+from pipelines.core.registry import Registry
+from pipelines.core.settings import Settings
+from pipelines.core.specs import ModelSpec
+from pipelines.loaders.sources import Sources
+from tests.hub import LoopbackHub
+
+CATALOG = Catalog.read(house.CATALOG)
+
+
+def kind(spec: ModelSpec) -> str:
+    """What sets a card's tiny model apart: its class, or which of the two open_clip designs it is."""
+    return spec.options.get("cls") or ("coca" if spec.task == "captioning" else "open_clip")
+
+
+def one_of_each(task: str) -> list[ModelSpec]:
+    """A card for each distinct loader and class of a task: the first one of each."""
+    specs = CATALOG.models(task)
+    return list({(spec.loader, kind(spec)): spec for spec in reversed(specs)}.values())[::-1]
+
+
+def registry(
+    hub: LoopbackHub, folder: Path, builders: Mapping[str, Callable[[Path], None]], *specs: ModelSpec
+) -> Registry:
+    """The real Sources and loaders; the cards' own repository names, tiny files behind them."""
+    for spec in specs:
+        files = folder / "repositories" / spec.id
+        builders[kind(spec)](files)
+        hub.add(spec.source.removeprefix("hf:"), files)
+    settings = Settings(root=folder, cache=folder / "cache", hub_endpoint=hub.url)
+    # the tiny files are no commit of the real repositories
+    cards = [replace(spec, revision="", sha256={}) for spec in CATALOG.models()]
+    return Registry(Catalog(cards), house.loader, Sources(settings).fetch, budget=2**40)
+
+
+def picture(seed: int) -> Image.Image:
+    """A picture of noise in a colour of its own, 48 x 40 pixels; the same for the same seed."""
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 256, (40, 48, 3)) * random.random(3)
+    return Image.fromarray(pixels.astype(np.uint8))

@@ -17,7 +17,7 @@ _OPEN = (  # (methods, what the path must match in full)
     (GET, r"/gradio_api/call/(v2/)?\w+/[\w-]+"),
     (GET, r"/gradio_api/stream/[\w-]+/[\w-]+/\d+/[\w.-]+"),
     (GET, r"/gradio_api/file=(?!/*\w{2,}:/).+"),
-    (("POST",), r"/gradio_api/(upload|cancel|reset|queue/join|component_server)/?"),
+    (("POST",), r"/gradio_api/(upload|cancel|reset|queue/join)/?"),
     (("POST",), r"/gradio_api/call/(v2/)?\w+/?"),
     (("POST",), r"/gradio_api/stream/[\w-]+(/close)?"),
     (GET, r"/healthz|/metrics|/v1/models(/[\w.:+-]+)?"),

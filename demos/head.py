@@ -13,9 +13,8 @@ from demos.visitor import LANG_COOKIE
 Message = MutableMapping[str, Any]
 _MARK = b"<head>"
 
-SCRIPT = (
-    """<script>(() => {
-const KEY = "%s";
+SCRIPT = """<script>(() => {
+const KEY = "LANG_COOKIE";
 let asked = new URLSearchParams(location.search).get("lang"), kept = null;
 try { kept = localStorage.getItem(KEY); } catch (e) {}
 kept = kept || (document.cookie.match("(?:^|; )" + KEY + "=([^;]+)") || [])[1];
@@ -26,9 +25,7 @@ document.cookie = KEY + "=" + lang + "; path=/; max-age=31536000; samesite=lax";
 Object.defineProperty(navigator, "language", { get: () => lang, configurable: true });
 Object.defineProperty(navigator, "languages", { get: () => [lang], configurable: true });
 document.documentElement.lang = lang;
-})();</script>"""
-    % LANG_COOKIE
-)  # noqa: UP031 - the script is full of braces
+})();</script>""".replace("LANG_COOKIE", LANG_COOKIE)
 
 
 class EarlyScript:

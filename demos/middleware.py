@@ -8,22 +8,16 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import shutil
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from demos import head, visitor
 from demos.doors import is_open
+from demos.layer import App, Layer, Message, Receive, Scope, Send
 from demos.pin import PinGate
 from demos.replies import refuse
+from demos.uploads import UploadsOnly
 from pipelines.core.settings import Settings
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY = 25 << 20  # bytes of one request
 MAX_UPLOADS = 200 << 20  # of one upload of many files, each of which Gradio caps
@@ -60,12 +54,12 @@ HEADERS = (
 
 
 def guard(app: App, settings: Settings, *, space: bool, uploads: Path) -> App:
-    """The app behind every check, outermost first: headers, host, forwarding, origin, door, name, size, PIN.
+    """The app behind every check, outermost first: headers, host, forwarding, origin, door, name, size, PIN, files.
 
     `space`: behind Hugging Face's proxy, inside its frame. `uploads`: the folder whose disk must not fill up.
     """
     signer = visitor.Signer()
-    inner: App = head.EarlyScript(app)
+    inner: App = head.EarlyScript(UploadsOnly(app))
     if settings.pin and not is_loopback(settings.host):
         inner = PinGate(inner, settings.pin, signer, embedded=space)
     inner = BodyCap(inner, uploads)
@@ -102,24 +96,6 @@ def is_known(host: str, allowed: tuple[str, ...]) -> bool:
     except ValueError:
         return False
     return True
-
-
-class Layer:
-    """One check around the app: `http()` sees every request; lifespan passes, web sockets are not spoken here."""
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self.http(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1008})
-
-    async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise NotImplementedError
 
 
 class SafeHeaders(Layer):

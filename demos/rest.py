@@ -18,6 +18,7 @@ from demos.bridge import Bridge
 from demos.catalogue import catalogue, resident
 from demos.plain import plain
 from demos.replies import explain
+from demos.uploads import uploaded
 from demos.visitor import LANGUAGES, visitor_of
 from pipelines.core.errors import DemoError, InvalidInput
 from pipelines.core.params import MEDIA, Knob, knobs
@@ -122,17 +123,6 @@ def _taken(knob: Knob, value: Any) -> Any:
             raise InvalidInput("not_an_upload", name=knob.name)
         return [uploaded(item, knob.name) for item in value]
     return uploaded(value, knob.name)
-
-
-def uploaded(value: Any, name: str) -> Path:
-    """The file of a FileData that came through the upload route; raises InvalidInput for any other path or address."""
-    path = value.get("path") if isinstance(value, dict) else getattr(value, "path", None)
-    if not isinstance(path, str) or "\0" in path or len(path) > 4_096:
-        raise InvalidInput("not_an_upload", name=name)
-    found = Path(path).resolve()
-    if not found.is_relative_to(Path(get_upload_folder()).resolve()) or not found.is_file():
-        raise InvalidInput("not_an_upload", name=name)
-    return found
 
 
 def _parameter(knob: Knob) -> inspect.Parameter:

@@ -115,6 +115,16 @@ def _mount_page(app: FastAPI, house: House) -> None:
         theme=THEME,
         css=css(),
     )
+    demo.has_launched = True  # else Gradio lets any file of the machine be named as input and output
+    page = app.routes[-1].app  # type: ignore[attr-defined]
+    page.add_exception_handler(TypeError, _bad_call)
+
+
+async def _bad_call(request: Request, error: Exception) -> Response:
+    """Gradio's answer to a parameter its endpoint does not have, or lacks, is an exception."""
+    if not request.url.path.startswith("/gradio_api/call/"):
+        raise error
+    return JSONResponse(error_body("bad_call", say("bad_call", language_of(request))), 422)
 
 
 def private_paths(root: Path) -> list[str]:

@@ -46,7 +46,7 @@ def remember_visitor(scope: Any, name: str) -> None:
 
 def visitor_of(request: Any) -> str:
     """The visitor's name for House: what the middleware found out, else the address; "local" without a request."""
-    scope = _scope(request)
+    scope = scope_of(request)
     if scope is None:
         return "local"
     return scope.get(_KEY) or address_of(scope)
@@ -74,7 +74,7 @@ def header(scope: Mapping[str, Any], name: str) -> str:
 
 def language_of(request: Any) -> str:
     """ "en" or "zh": the remembered choice, else what the browser prefers."""
-    scope = _scope(request)
+    scope = scope_of(request)
     if scope is None:
         return "en"
     wanted = cookies_of(scope).get(LANG_COOKIE) or header(scope, "accept-language")
@@ -92,7 +92,7 @@ def cookie(name: str, value: str, *, embedded: bool, seconds: int = _YEAR) -> st
     return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; {site}"
 
 
-def _scope(request: Any) -> Mapping[str, Any] | None:
+def scope_of(request: Any) -> Mapping[str, Any] | None:
     if isinstance(request, Mapping):
         return request
     inner = getattr(request, "request", None) or request  # Gradio's Request wraps Starlette's

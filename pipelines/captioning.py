@@ -23,20 +23,25 @@ from pipelines.core.registry import Lease, Registry
 from pipelines.core.specs import AdapterUse, Made, ModelSpec
 from pipelines.core.streaming import Job, Progress
 from pipelines.core.tasks import seed_or_fresh
+from pipelines.metrics import read_rows
+from pipelines.vision_language import out_of_memory
 
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """What to look at, what to ask, and how to choose the words."""
+    """What to look at, what to ask, and how to choose the words.
+
+    The limits keep beam search affordable: every step's logits are held until the end, for their probabilities.
+    """
 
     image: Image.Image = knob(kind="image")
     question: str = knob("", max_length=500)
     language: str = knob("auto", choices=("auto", "en", "zh"))
     decoding: str = knob("greedy", choices=("greedy", "beam", "nucleus"))
-    num_beams: int = knob(4, low=2, high=8, step=1, advanced=True)
+    num_beams: int = knob(4, low=2, high=6, step=1, advanced=True)
     temperature: float = knob(1.0, low=0.1, high=2.0, step=0.05, advanced=True)
     top_p: float = knob(0.9, low=0.05, high=1.0, step=0.05, advanced=True)
-    max_new_tokens: int = knob(64, low=1, high=512, step=1, advanced=True)
+    max_new_tokens: int = knob(64, low=1, high=256, step=1, advanced=True)
     model: str = model_knob()
     adapters: tuple[AdapterUse, ...] = adapters_knob()
     seed: int = seed_knob()
@@ -75,7 +80,8 @@ class Captioner:
             spec.id, params.adapters, self.lease_seconds, stop=job.stop, progress=job.emit
         ) as lease:
             started = time.perf_counter()
-            best, *others = _candidates(lease, params, seed, job) or (Candidate("", 0.0, ()),)
+            with out_of_memory(lease.spec.id):
+                best, *others = _candidates(lease, params, seed, job) or (Candidate("", 0.0, ()),)
             made = lease.made(
                 seed=seed if params.decoding == "nucleus" else None, seconds=time.perf_counter() - started
             )
@@ -88,15 +94,15 @@ class Captioner:
         from pipelines import media
 
         said, references, seconds = [], [], 0.0
-        rows = _rows(path)
-        for number, row in enumerate(rows):
-            job.check()
+        rows = read_rows(path)
+        for at, row in enumerate(rows, 1):
+            references.append(_references(row, at))
             picture = media.decode("image", path.parent / row["image"])
-            result = self.run(build(Params, {**options, "image": picture}), job)
+            result = self.run(build(Params, {**options, "image": picture}), Job(job.stop))
+            job.check()
             said.append(result.caption)
-            references.append(row["captions"])
             seconds += result.made.seconds
-            job.emit(Progress("evaluate", number + 1, len(rows)))
+            job.emit(Progress("evaluate", at, len(rows)))
         return {
             "n": len(rows),
             "bleu4": bleu4(said, references),
@@ -131,18 +137,12 @@ def _check(spec: ModelSpec, params: Params) -> None:
         )
 
 
-def _rows(path: Path) -> list[Mapping[str, Any]]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if not isinstance(row["image"], str) or not row["captions"]:
-                raise ValueError(line)
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInput("bad_line", file=path.name, line=number, wanted="image, captions") from error
-        rows.append(row)
-    if not rows:
-        raise InvalidInput("empty_file", file=path.name)
-    return rows
+def _references(row: Mapping[str, str], at: int) -> list[str]:
+    """The row's captions, which the reader leaves as JSON text."""
+    try:
+        captions = json.loads(row.get("captions", ""))
+    except ValueError:
+        captions = None
+    if not row.get("image") or not isinstance(captions, list) or not captions:
+        raise InvalidInput("bad_row", line=at, need="image, captions")
+    return [str(caption) for caption in captions]

@@ -210,7 +210,7 @@ def _read(name: str, item: Item, lease: Lease, params: Params, job: Job) -> Chan
     score: Callable[..., Spotted] = HEADS[lease.spec.options.get("head", "classifier")]
     try:
         spotted = score(lease.model, lease.spec.options, [item], job)
-        ranked = sorted(zip(spotted.labels, spotted.probabilities[0], strict=True), key=lambda pair: -pair[1])
+        ranked = sorted(zip(spotted.labels, spotted.probabilities[0].tolist(), strict=True), key=lambda pair: -pair[1])
         evidence: tuple[Evidence, ...] = ()
         if params.explain and item.text:
             top = spotted.labels.index(ranked[0][0])
@@ -253,5 +253,5 @@ def _row(row: dict[str, str], at: int, folder: Path) -> tuple[str, Item]:
             return kind, Item(**{kind: media.decode(kind, folder / row[kind])})
     text, aspect = row.get("text", "").strip(), row.get("aspect", "").strip()
     if not text:
-        raise InvalidInput("bad_row", line=at, need="text, image or audio")
+        raise InvalidInput("bad_row", line=at, need="text | image | audio")
     return ("aspect", Item(text=text, aspect=aspect)) if aspect else ("text", Item(text=text))

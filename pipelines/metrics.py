@@ -89,13 +89,13 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput("unreadable_rows", name=path.name) from error
+        raise InvalidInput("unreadable_rows", path=path.name) from error
     if path.suffix.lower() == ".csv":
         rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(text.splitlines())]
     else:
         rows = [_json_row(line, at) for at, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not rows:
-        raise InvalidInput("no_rows", name=path.name)
+        raise InvalidInput("no_rows", path=path.name)
     return rows
 
 
@@ -103,7 +103,7 @@ def _json_row(line: str, at: int) -> dict[str, str]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InvalidInput("bad_row", line=at, need="a JSON object") from error
+        raise InvalidInput("row_not_json", line=at) from error
     if not isinstance(row, dict):
-        raise InvalidInput("bad_row", line=at, need="a JSON object")
+        raise InvalidInput("row_not_json", line=at)
     return {str(key): value if isinstance(value, str) else json.dumps(value) for key, value in row.items()}

@@ -5,7 +5,6 @@ Knows the model's tokenizer and logits, not where they come from; the tree of th
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pipelines.core.registry import Registry
 from pipelines.core.specs import AdapterUse, Made
 from pipelines.core.streaming import Job, Progress
 from pipelines.core.tasks import seed_or_fresh
+from pipelines.metrics import read_rows
 
 ALTERNATIVES = 5  # likeliest tokens shown beside each choice
 STRATEGIES = ("direct", "chain_of_thought")
@@ -112,7 +112,7 @@ class Reasoner:
 
         Options are Params fields (strategy, model, adapters, max_new_tokens, …); decoding is greedy unless told.
         """
-        rows = _read_rows(path)
+        rows = _read_questions(path)
         settings = {"temperature": 0.0, "seed": 0, **options}
         right = 0
         started = time.perf_counter()
@@ -205,16 +205,9 @@ def _check_length(tokens: int, limit: int) -> None:
         raise InvalidInput("prompt_too_long", tokens=tokens, limit=limit)
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            rows.append({"question": str(row["question"]), "answer": str(row["answer"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInput("bad_row", line=number, wanted="question, answer") from error
-    if not rows:
-        raise InvalidInput("no_rows", path=path.name)
+def _read_questions(path: Path) -> list[dict[str, str]]:
+    rows = read_rows(path)
+    for at, row in enumerate(rows, 1):
+        if not (row.get("question", "").strip() and "answer" in row):
+            raise InvalidInput("bad_row", line=at, need="question, answer")
     return rows

@@ -5,9 +5,8 @@ Knows which family a model belongs to, not how models are loaded, nor who asks.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from pipelines.core.params import adapters_knob, knob, model_knob
 from pipelines.core.registry import Lease, Registry
 from pipelines.core.specs import AdapterUse, Made, ModelSpec
 from pipelines.core.streaming import Job, Progress
+from pipelines.metrics import read_rows
+from pipelines.vision_language import out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +105,10 @@ class Retriever:
         """
         from pipelines import media
 
-        rows = _rows(path)
+        rows = read_rows(path)
+        for at, row in enumerate(rows, 1):
+            if not row.get("image") or not row.get("text", "").strip():
+                raise InvalidInput("bad_row", line=at, need="image, text")
         names = list(dict.fromkeys(row["image"] for row in rows))
         spec = self.registry.catalog.for_task(self.task, options.get("model", ""))
         with self._leases(spec.id, (), "", job) as (base, _):
@@ -126,7 +130,8 @@ class Retriever:
     ) -> Iterator[tuple[Lease, Lease | None]]:
         """The towers and, where one is asked for, the re-ranker: which may be the same model."""
         wanted = [(id, adapters)] + ([(reranker, ())] if reranker not in ("", id) else [])
-        with self.registry.lease_many(*wanted, timeout=self.lease_seconds, stop=job.stop, progress=job.emit) as leases:
+        lease = self.registry.lease_many(*wanted, timeout=self.lease_seconds, stop=job.stop, progress=job.emit)
+        with lease as leases, out_of_memory(id):
             yield leases[0], leases[-1] if reranker else None
 
 
@@ -198,20 +203,3 @@ def _rerank(judge: Lease, params: Params, hits: list[Hit], job: Job) -> list[Hit
 def _rank(scores: torch.Tensor, wanted: int) -> int:
     """1 for the best; a tie counts against it, so that a model which answers the same for all gains nothing."""
     return int((scores >= scores[wanted]).sum())
-
-
-def _rows(path: Path) -> list[Mapping[str, str]]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if not isinstance(row["image"], str) or not row["text"].strip():
-                raise ValueError(line)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InvalidInput("bad_line", file=path.name, line=number, wanted="image, text") from error
-        rows.append(row)
-    if not rows:
-        raise InvalidInput("empty_file", file=path.name)
-    return rows

@@ -5,7 +5,6 @@ Knows sentences, pauses and what is shown of them; the families of voices are in
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from pipelines.core.registry import Registry
 from pipelines.core.specs import Made, ModelSpec
 from pipelines.core.streaming import Job, Preview, Progress
 from pipelines.core.tasks import seed_or_fresh
+from pipelines.metrics import read_rows
 from pipelines.spectrogram import log_mel
 
 
@@ -170,14 +170,8 @@ class _Reading:
 
 
 def _read_texts(path: Path) -> list[str]:
-    texts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            texts.append(str(json.loads(line)["text"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInput("bad_row", line=number, wanted="text") from error
-    if not texts:
-        raise InvalidInput("no_rows", path=path.name)
-    return texts
+    rows = read_rows(path)
+    for at, row in enumerate(rows, 1):
+        if not row.get("text", "").strip():
+            raise InvalidInput("bad_row", line=at, need="text")
+    return [row["text"] for row in rows]

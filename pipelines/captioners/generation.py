@@ -9,9 +9,10 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from pipelines.captioners.drawing import Draw
-from pipelines.captioners.families import Inputs, clean
+from pipelines.captioners.families import clean
 from pipelines.captioners.plan import Candidate, Plan
 from pipelines.core.streaming import Job, Progress, TextDelta
+from pipelines.vision_language import Inputs, on_device
 
 
 class Watch(StoppingCriteria):
@@ -37,7 +38,7 @@ class Watch(StoppingCriteria):
     def _tell(self, ids: torch.Tensor) -> None:
         text = self._tokenizer.decode(ids, skip_special_tokens=True)
         # a character of several tokens is told when whole; some tokenizers rewrite what they said before
-        if text.startswith(self._told) and not text.endswith("\ufffd"):
+        if len(text) > len(self._told) and text.startswith(self._told) and not text.endswith("\ufffd"):
             self._job.emit(TextDelta(text[len(self._told) :]))
             self._told = text
 
@@ -48,7 +49,7 @@ def generate(model: Any, processor: Any, inputs: Inputs, plan: Plan, job: Job) -
     tokenizer = getattr(processor, "tokenizer", processor)
     processors = [Draw(plan.seed, plan.temperature, plan.top_p)] if plan.decoding == "nucleus" else []
     output = model.generate(
-        **_on_device(inputs, model),
+        **on_device(inputs, model),
         do_sample=False,
         num_beams=plan.width,
         num_return_sequences=plan.width,
@@ -59,14 +60,6 @@ def generate(model: Any, processor: Any, inputs: Inputs, plan: Plan, job: Job) -
         output_logits=True,
     )
     return tuple(_candidate(tokenizer, steps) for steps in _steps(output))
-
-
-def _on_device(inputs: Inputs, model: Any) -> dict[str, Any]:
-    moved = {}
-    for name, value in inputs.items():
-        dtype = model.dtype if value.is_floating_point() else None
-        moved[name] = value.to(model.device, dtype)
-    return moved
 
 
 def _steps(output: Any) -> Iterable[list[tuple[int, float]]]:

@@ -195,7 +195,7 @@ def build(cls: type[P], raw: Mapping[str, Any], decode: Callable[[str, Any], Any
         elif each.kind in MEDIA and decode is not None:
             values[name] = decode(each.kind, given)
         else:
-            values[name] = _coerce(each, given)
+            values[name] = coerce(each, given)
     params = cls(**values)
     check(params)
     return params
@@ -207,7 +207,7 @@ def _absent(knob: Knob) -> Any:
     return {"text": "", "messages": (), "images": ()}.get(knob.kind)
 
 
-def _coerce(knob: Knob, value: Any) -> Any:
+def coerce(knob: Knob, value: Any) -> Any:
     """The value in the field's type where that loses nothing; else the value itself, which check() then names."""
     try:
         if knob.kind in ("number", "seed"):

@@ -81,8 +81,8 @@ class AdapterFile:
         settings = self.settings
         if settings is None:
             raise AdapterMismatch("adapter_no_config", id=self.id)
-        pairs = _pair_up(self.id, self.header.tensors)
-        _check_layers(self.id, settings, set(pairs), targets)
+        pairs = pair_up(self.id, self.header.tensors)
+        check_layers(self.id, settings, set(pairs), targets)
         planned = []
         for layer, (a, b) in pairs.items():
             shapes = (self.header.tensors[a].shape, self.header.tensors[b].shape)
@@ -169,7 +169,7 @@ def _check_layout(entries: Iterable[Entry], size: int, id: str) -> None:
         raise AdapterMismatch("adapter_truncated" if at > size else "adapter_bad_header", id=id)
 
 
-def _pair_up(id: str, tensors: Iterable[str]) -> dict[str, tuple[str, str]]:
+def pair_up(id: str, tensors: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Tensor names by layer; raises AdapterMismatch for a name that is no A and no B, or lacks its other half."""
     halves: dict[str, dict[str, str]] = {}
     for name in tensors:
@@ -185,8 +185,8 @@ def _pair_up(id: str, tensors: Iterable[str]) -> dict[str, tuple[str, str]]:
     return {layer: (pair["A"], pair["B"]) for layer, pair in halves.items()}
 
 
-def _check_layers(id: str, settings: LoraSettings, given: set[str], targets: Mapping[str, Target]) -> None:
-    """The tensors are for exactly the layers of this base that the configuration names."""
+def check_layers(id: str, settings: LoraSettings, given: set[str], targets: Mapping[str, Target]) -> None:
+    """Raise AdapterMismatch unless the tensors are for exactly the layers of this base that the settings name."""
     wanted = {layer for layer in targets if settings.wants(layer)}
     if other := sorted(layer for layer in wanted | (given & set(targets)) if targets[layer].kind == "other"):
         raise AdapterMismatch("adapter_layer_kind", id=id, layer=other[0])

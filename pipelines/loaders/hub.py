@@ -254,7 +254,7 @@ class _disk_errors:  # noqa: N801 - used as a statement, like contextlib's own
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ModelLoadFailed("disk_full", repo=self._repo, need_mb=1, free_mb=0) from error
+            raise ModelLoadFailed("disk_filled", repo=self._repo) from error
 
 
 def _parse_listing(response: httpx2.Response, repo: str) -> tuple[str, tuple[RemoteFile, ...]]:

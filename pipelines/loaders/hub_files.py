@@ -107,8 +107,9 @@ def _weights(files: list[RemoteFile], spec: ModelSpec | AdapterSpec) -> list[Rem
         return [file for file in tensors if file.path == ADAPTER] or tensors
     options, loader = spec.options, spec.loader
     if loader == "onnx":
-        names = {name for file in options.get("files", {}).values() for name in (file, file + "_data", file + ".data")}
-        return [file for file in files if file.path in names]
+        named = options.get("files", {}).values()
+        stored = {name for file in named for name in (file, file + "_data", file + ".data")}
+        return [file for file in files if file.path in stored]
     if loader == "open_clip":  # its repositories often hold a second copy, in transformers' layout
         by_name = {file.path: file for file in tensors}
         names = (str(options.get("weights", "")), *OPEN_CLIP_WEIGHTS)

@@ -24,6 +24,7 @@ from pipelines.core.registry import Attachment
 from pipelines.core.specs import AdapterSpec, AdapterUse
 from pipelines.loaders.adapter_files import AdapterFile, Target, open_adapter
 
+HOW = "hot swap"  # shown in the registry's status
 MAX_VALUE = 1000.0  # of any weight of an adapter; trained ones stay below 10
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -66,16 +67,15 @@ class LoraBank:
         opened = open_adapter(folder, spec)
         pairs = opened.plan(self.targets)
         tensors = read_tensors(opened, self.device)
-        return self.add(spec.id, [Delta(p.layer, tensors[p.a], tensors[p.b], p.scale) for p in pairs])
+        deltas = [Delta(p.layer, tensors[p.a], tensors[p.b], p.scale) for p in pairs]
+        check_effect(spec.id, deltas)
+        return Attachment(self.add(spec.id, deltas), HOW)
 
-    def add(self, id: str, deltas: Iterable[Delta]) -> Attachment:
-        """Take checked tensors as a resident adapter. Raises AdapterMismatch for one that would do nothing."""
-        deltas = tuple(deltas)
-        if not any(delta.scale and delta.b.any() for delta in deltas):
-            raise AdapterMismatch("adapter_no_effect", id=id)
+    def add(self, id: str, deltas: Iterable[Delta]) -> int:
+        """Take checked tensors on the network's device as a resident adapter, inactive; the bytes they hold."""
         self.detach(id)
-        self._resident[id] = deltas
-        return Attachment(_size(deltas), "hot swap")
+        self._resident[id] = tuple(deltas)
+        return _size(self._resident[id])
 
     def activate(self, uses: tuple[AdapterUse, ...]) -> None:
         """Let exactly these resident adapters act; weight 0 is the same as not at all."""
@@ -153,6 +153,12 @@ def check_values(id: str, tensors: Iterable[Tensor]) -> None:
             raise AdapterMismatch("adapter_not_finite", id=id)
         if max(-low, high) > MAX_VALUE:
             raise AdapterMismatch("adapter_absurd", id=id, limit=MAX_VALUE)
+
+
+def check_effect(id: str, deltas: Iterable[Delta]) -> None:
+    """Raise AdapterMismatch for an adapter that would change nothing: every product is zero."""
+    if not any(delta.scale and delta.a.any() and delta.b.any() for delta in deltas):
+        raise AdapterMismatch("adapter_no_effect", id=id)
 
 
 def _target(layer: nn.Module) -> Target:

@@ -52,10 +52,9 @@ class TransformersLoader(PlainLora):
         return module_bytes(model.model)
 
     def free(self, model: TransformersModel) -> None:
-        if model.bank is not None:
-            model.bank.clear()
+        self.drop_bank(model)
         empty(model.model)
-        model.bank = model.model = model.processor = None
+        model.model = model.processor = None
         give_back()
 
 

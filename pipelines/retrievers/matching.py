@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from pipelines.captioners.families import chat_inputs, shrink
-from pipelines.retrievers.towers import blip_patches, blip_tokens, on_device
+from pipelines.retrievers.towers import blip_patches, blip_tokens
+from pipelines.vision_language import chat_inputs, on_device, shrink
 
 Match = Callable[[Any, str, Sequence[Image.Image]], list[float]]
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from pipelines.captioners.families import chat_inputs, shrink
+from pipelines.vision_language import chat_inputs, on_device, shrink
 
 Texts = Callable[[Any, Sequence[str]], torch.Tensor]
 Pictures = Callable[[Any, Sequence[Image.Image]], torch.Tensor]
@@ -30,14 +30,6 @@ class Towers:
 def towers(loader: str, cls: str) -> Towers:
     """The towers of a card's loader and class."""
     return TOWERS["open_clip" if loader == "open_clip" else cls]
-
-
-def on_device(inputs: Mapping[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
-    """The inputs on the model's device, floats in its dtype."""
-    return {
-        name: value.to(model.device, model.dtype if value.is_floating_point() else None)
-        for name, value in inputs.items()
-    }
 
 
 # -- CLIP and its kin in transformers ------------------------------------------------------------

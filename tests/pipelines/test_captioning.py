@@ -11,13 +11,15 @@ import torch
 
 from pipelines.captioners.coca import search
 from pipelines.captioners.drawing import Draw, nucleus
-from pipelines.captioners.families import FAMILIES, clean, prompt, shrink
+from pipelines.captioners.families import FAMILIES, clean, prompt
+from pipelines.captioners.generation import Watch
 from pipelines.captioners.metrics import bleu4, rouge_l, words
 from pipelines.captioners.plan import Plan
 from pipelines.captioning import Captioner, Params
 from pipelines.core.errors import InvalidInput
 from pipelines.core.params import build
 from pipelines.core.streaming import Job, Stop
+from pipelines.vision_language import shrink
 from tests.hub import LoopbackHub
 from tests.tiny import captioning, serving
 
@@ -112,12 +114,34 @@ def test_there_is_a_chinese_model_of_every_size() -> None:
     assert {"laptop", "gpu", "big"} <= chinese
 
 
-@pytest.mark.parametrize("line", ["not json", '{"image": "a.png"}', '{"image": 3, "captions": ["a"]}', "[]"])
-def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("not json", "row_not_json"),
+        ("[]", "row_not_json"),
+        ('{"image": "a.png"}', "bad_row"),
+        ('{"image": "a.png", "captions": "a"}', "bad_row"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, code: str) -> None:
     (tmp_path / "rows.jsonl").write_text(line, encoding="utf-8")
     with pytest.raises(InvalidInput) as caught:
         Captioner(None, lease_seconds=1).evaluate(tmp_path / "rows.jsonl", Job())  # type: ignore[arg-type]
-    assert caught.value.code == "bad_line" and caught.value.params["line"] == 1
+    assert caught.value.code == code and caught.value.params["line"] == 1
+
+
+def test_text_is_told_as_it_becomes_whole() -> None:
+    class Words:
+        said = {1: "", 2: "a", 3: "a \ufffd", 4: "a 猫"}
+
+        def decode(self, ids: torch.Tensor, **_: object) -> str:
+            return self.said[len(ids)]
+
+    told: list[str] = []
+    watch = Watch(Job(emit=lambda event: told.append(getattr(event, "text", "|"))), Words(), plan())
+    for length in range(1, 5):
+        watch(torch.zeros(1, 3 + length), None)
+    assert told == ["|", "|", "a", "|", "|", " 猫"]
 
 
 def test_evaluation_scores_a_file_beside_its_pictures(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import socket
 import time
@@ -137,6 +138,16 @@ def test_a_full_disk_is_noticed_before_the_download(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 10, 1000))
     assert failure(hub, tmp_path).code == "disk_full"
     assert hub.gets() == 0
+
+
+def test_a_disk_that_fills_up_while_writing_is_said_so(
+    hub: LoopbackHub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert failure(hub, tmp_path).code == "disk_filled"
 
 
 def test_an_answer_that_is_no_hub_is_said_to_be_none(

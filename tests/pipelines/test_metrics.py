@@ -49,7 +49,7 @@ def test_always_guessing_the_commonest_label_scores_the_baseline() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("rows.csv", "text,label\n我很高兴,joy\n\"so, sad\",sadness\n"),
+        ("rows.csv", 'text,label\n我很高兴,joy\n"so, sad",sadness\n'),
         ("rows.jsonl", '{"text": "我很高兴", "label": "joy"}\n\n{"text": "so, sad", "label": "sadness"}\n'),
     ],
 )
@@ -62,7 +62,8 @@ def test_csv_and_json_lines_give_the_same_rows(tmp_path: Path, name: str, text: 
 
 
 @pytest.mark.parametrize(
-    ("content", "code"), [(b"", "no_rows"), (b'{"a": 1}\n{oops', "bad_row"), (b"[1]", "bad_row"), (b"\xff", "unreadable_rows")]
+    ("content", "code"),
+    [(b"", "no_rows"), (b'{"a": 1}\n{oops', "row_not_json"), (b"[1]", "row_not_json"), (b"\xff", "unreadable_rows")],
 )
 def test_bad_files_are_named(tmp_path: Path, content: bytes, code: str) -> None:
     path = tmp_path / "rows.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,3 +93,19 @@ def test_embeddings_have_length_one_and_tell_texts_apart(served: tuple) -> None:
     reasoner, spec = served
     one, two, again = reasoner.embed(["the cat", "一步一步", "the cat"], Job(), spec.id)
     assert sum(x * x for x in one) == pytest.approx(1, abs=1e-4) and one == again != two
+
+
+def test_every_adapter_card_changes_the_answer_and_leaves_the_base_exact(tmp_path: Path, hub: LoopbackHub) -> None:
+    adapters = [adapter for adapter in serving.CATALOG.adapters() if adapter.base == "qwen25-05b-instruct"]
+    spec = serving.CATALOG.model("qwen25-05b-instruct")
+    registry = serving.registry(hub, tmp_path, reasoning.BUILDERS, spec)
+    served = Reasoner(registry, lease_seconds=5), spec
+    base = ask(served, temperature=0).text
+    for adapter in adapters:
+        reasoning.lora(tmp_path / "repositories" / spec.id, tmp_path / "repositories" / adapter.id)
+        hub.add(adapter.source.removeprefix("hf:"), tmp_path / "repositories" / adapter.id)
+        registry.add_adapter(adapter)
+        changed = ask(served, temperature=0, adapters=[f"{adapter.id}:1.5"])
+        assert changed.text != base and changed.made.adapters[0].weight == 1.5
+        assert ask(served, temperature=0).text == base
+    assert len(adapters) == 3

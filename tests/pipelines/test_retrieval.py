@@ -90,7 +90,7 @@ def test_evaluation_counts_each_picture_once(hub: LoopbackHub, tmp_path: Path) -
 
 
 def test_one_coca_serves_two_tasks_from_one_copy(hub: LoopbackHub, tmp_path: Path) -> None:
-    spec = serving.CATALOG.model("coca-vit-b-32")
+    spec = serving.CATALOG.model("coca-vit-l-14")
     registry = serving.registry(hub, tmp_path, retrieval.BUILDERS, spec)
     asked = {"image": PICTURES[0], "model": spec.id, "max_new_tokens": 3}
     caption = Captioner(registry, lease_seconds=5).run(build(CaptionParams, asked), Job())

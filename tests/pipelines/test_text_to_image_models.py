@@ -71,9 +71,7 @@ def test_prompt_matters(served: tuple) -> None:
     assert not np.array_equal(pixels(cat), pixels(fall))
 
 
-def test_every_step_is_told_and_the_last_preview_is_the_picture(
-    served: tuple, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_step_is_told_and_the_last_preview_is_the_picture(served: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     painter, spec = served
     monkeypatch.setattr(denoising.Pace, "due", lambda self: True)
     events: list[Event] = []
@@ -112,6 +110,26 @@ def test_scheduler_named_is_the_one_used_and_the_models_own_comes_back(served: t
     before, chosen, after = (painter.run(ask(spec, scheduler=s), Job()).images[0] for s in ("auto", name, "auto"))
     assert json.loads(Image.open(io.BytesIO(chosen)).text["parameters"])["scheduler"] == samplers[name]
     assert before == after
+
+
+def test_lora_of_the_catalogue_changes_the_picture_and_leaves_the_base_as_it_was(tmp_path: Path) -> None:
+    spec, adapter = serving.CATALOG.model("sd15"), serving.CATALOG.adapter("lcm-lora-sd15")
+    tiny.lcm_lora(tmp_path / "lora")
+    with LoopbackHub() as hub:
+        hub.add(adapter.source.removeprefix("hf:"), tmp_path / "lora")
+        registry = serving.registry(hub, tmp_path, tiny.BUILDERS, spec)
+        registry.add_adapter(adapter)
+        painter = Painter(registry, lease_seconds=5)
+        weights = (None, 1.0, 0.5, 1.0, None)
+        drawn = [
+            painter.run(ask(spec, adapters=[] if w is None else [(adapter.id, w)]), Job()).images[0] for w in weights
+        ]
+    before, full, half, again, after = drawn
+    assert before == after and full == again
+    assert len({pixels(png).tobytes() for png in (before, full, half)}) == 3
+    assert json.loads(Image.open(io.BytesIO(half)).text["parameters"])["adapters"] == [
+        {"id": adapter.id, "weight": 0.5}
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))

@@ -39,8 +39,8 @@ def diffusers_lora(pipe: Any, folder: Path, *, seed: int = 1, parts: Iterable[st
     torch.manual_seed(seed)
     for part in parts:
         network = getattr(pipe, part)
-        lora = LoraConfig(**{"r": 2, "lora_alpha": 4, "target_modules": names[part], "init_lora_weights": False, **config})
-        network.add_adapter(lora)
+        settings = {"r": 2, "lora_alpha": 4, "target_modules": names[part], "init_lora_weights": False, **config}
+        network.add_adapter(LoraConfig(**settings))
         layers[f"{part}_lora_layers"] = get_peft_model_state_dict(network, adapter_name="default")
         notes[f"{part}_lora_adapter_metadata"] = network.peft_config["default"].to_dict()
     type(pipe).save_lora_weights(folder, **layers, **notes)

@@ -11,7 +11,9 @@ import torch
 from tests.tiny.text_to_image import qwen_tokenizer
 
 FEELINGS = ("joy", "anger", "neutral")
-WORDS = "i love this phone but hate the battery it is fine 我 爱 这 部 手 机 恨 电 池".split()
+ENGLISH = ("i", "love", "this", "phone", "but", "hate", "the", "battery", "it", "is", "fine")
+CHINESE = tuple("我爱这部手机恨电池")
+WORDS = (*ENGLISH, *CHINESE)
 SIZES = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
@@ -45,7 +47,7 @@ def xlm_roberta(folder: Path) -> None:
     """Behind AutoModelForSequenceClassification: eight classes that have no names of their own."""
     from transformers import XLMRobertaConfig, XLMRobertaTokenizer
 
-    words = ["<s>", "<pad>", "</s>", "<unk>", *("▁" + word for word in WORDS), *WORDS[13:], "▁"]
+    words = ["<s>", "<pad>", "</s>", "<unk>", *("▁" + word for word in WORDS), *CHINESE, "▁"]
     pieces = [(word, -float(i)) for i, word in enumerate(words)] + [("<mask>", 0.0)]
     tokenizer = XLMRobertaTokenizer(vocab=pieces, model_max_length=64)
     config = XLMRobertaConfig(vocab_size=len(pieces), max_position_embeddings=66, num_labels=8, **SIZES)

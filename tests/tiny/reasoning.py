@@ -93,3 +93,13 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     "Qwen3ForCausalLM": qwen3,
     "Qwen3MoeForCausalLM": qwen3_moe,
 }
+
+
+def lora(base: Path, folder: Path) -> None:
+    """A random rank-4 LoRA, not a silent one, for the tiny model in `base`."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, lora_alpha=64, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(folder)

@@ -34,7 +34,7 @@ def one_of_each(task: str) -> list[ModelSpec]:
 def registry(
     hub: LoopbackHub, folder: Path, builders: Mapping[str, Callable[[Path], None]], *specs: ModelSpec
 ) -> Registry:
-    """The real Sources and loaders; the cards' own repository names, tiny files behind them."""
+    """The real Sources and loaders; the cards' own repository names, tiny files (of other commits) behind them."""
     for spec in specs:
         files = folder / "repositories" / spec.id
         builders[kind(spec)](files)

@@ -228,10 +228,32 @@ def _qwen25_vl() -> Any:
         "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16,
         "fullatt_block_indexes": [0],
     }  # fmt: skip
-    config = Qwen2_5_VLConfig(
-        text_config=text, vision_config=vision, image_token_id=image, video_token_id=image, **ids
-    )
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, image_token_id=image, video_token_id=image, **ids)
     return Qwen2_5_VLForConditionalGeneration(config)
+
+
+LCM_TARGETS = (
+    "to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2",
+    "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj",
+)  # fmt: skip
+
+
+def lcm_lora(folder: Path, rank: int = 2) -> None:
+    """A LoRA as latent-consistency publishes it: kohya's names, on linear layers and convolutions of the UNet."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    tensors = {}
+    for name, module in _unet().named_modules():
+        if not name.endswith(LCM_TARGETS):
+            continue
+        out, into, *kernel = module.weight.shape
+        key = "lora_unet_" + name.replace(".", "_")
+        tensors[f"{key}.lora_down.weight"] = torch.randn(rank, into, *kernel) * 0.3
+        tensors[f"{key}.lora_up.weight"] = torch.randn(out, rank, *(1 for _ in kernel)) * 0.3
+        tensors[f"{key}.alpha"] = torch.tensor(float(rank))
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "pytorch_lora_weights.safetensors")
 
 
 BUILDERS: dict[str, Callable[[Path], None]] = {

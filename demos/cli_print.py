@@ -56,7 +56,7 @@ def show(
     for line in _LINES[task](value, lang, files.written, names):
         sys.stdout.write(line + "\n")
     made = value["made"]
-    sys.stderr.write(say("made", lang, model=made["model"], device=made["device"], seconds=f"{made['seconds']:.1f}"))
+    sys.stderr.write(say("cli_made", lang, model=made["model"], device=made["device"], seconds=f"{made['seconds']:.1f}"))
     sys.stderr.write(f" · seed {made['seed']}\n" if made["seed"] is not None else "\n")
 
 
@@ -128,6 +128,6 @@ def models(house: House, lang: str, *, as_json: bool) -> None:
     for row in rows:
         spec = house.catalog.model(row["id"])
         missing = house.sources.missing(spec)
-        state = explain(missing, lang) if missing else say("ready", lang)
+        state = explain(missing, lang) if missing else say("cli_ready", lang)
         mark = "*" if row["default"] else " "
         sys.stdout.write(f"{mark} {row['task']:14} {row['id']:28} {row['tier']:8} {row['size_mb']:>7} MB  {state}\n")

@@ -38,7 +38,7 @@ def report(house: House) -> dict[str, Any]:
 
 def text(found: dict[str, Any], lang: str) -> str:
     """The report for people."""
-    yes_no = {True: say("yes", lang), False: say("no", lang)}
+    yes_no = {True: say("doctor_yes", lang), False: say("doctor_no", lang)}
     lines = [f"Python {found['python']} · {found['platform']}"]
     lines += [f"  {name:18} {version or say('not_installed', lang)}" for name, version in found["packages"].items()]
     lines += [
@@ -49,7 +49,7 @@ def text(found: dict[str, Any], lang: str) -> str:
         say("doctor_offline", lang, state=yes_no[found["offline"]]),
     ]
     for task, tab in found["tabs"].items():
-        state = explain(DemoError(tab["missing"], **tab["params"]), lang) if tab["missing"] else say("ready", lang)
+        state = explain(DemoError(tab["missing"], **tab["params"]), lang) if tab["missing"] else say("cli_ready", lang)
         lines.append(f"  {task:14} {tab['model'] or '–':28} {state}")
     return "\n".join(lines)
 

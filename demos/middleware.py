@@ -214,7 +214,7 @@ class BodyCap(Layer):
         if length and (not length.isdigit() or int(length) > cap):
             return await refuse(scope, send, 413, "body_too_large", limit=cap >> 20)
         if upload and shutil.disk_usage(self.uploads).free < FREE_DISK:
-            return await refuse(scope, send, 507, "disk_full")
+            return await refuse(scope, send, 507, "upload_disk_full")
         body = _Body(receive, cap)
         answered = False
 

@@ -83,7 +83,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 
 def _complain(error: DemoError, lang: str) -> None:
-    sys.stderr.write(f"\n{say('error', lang)}: {explain(error, lang)} [{error.code}]\n")
+    sys.stderr.write(f"\n{say('cli_error', lang)}: {explain(error, lang)} [{error.code}]\n")
 
 
 # -- what can be asked ------------------------------------------------------------------------------

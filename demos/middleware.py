@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from starlette.requests import ClientDisconnect
+
 from demos import head, visitor
 from demos.doors import is_open
 from demos.layer import App, Layer, Message, Receive, Scope, Send
@@ -226,7 +228,7 @@ class BodyCap(Layer):
 
         try:
             await self.app(scope, body.receive, answer)
-        except OSError:  # Starlette's ClientDisconnect: expected, for it was we who broke off
+        except ClientDisconnect:  # expected, for it was we who broke off
             if not body.refused:
                 raise
         if body.refused and not answered:

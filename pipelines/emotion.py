@@ -80,14 +80,11 @@ class Channel:
     input: str
     model: str
     scores: tuple[tuple[str, float], ...]
+    top: str
     sure: bool
     polarity: str
     cut: bool = False
     evidence: tuple[Evidence, ...] = ()
-
-    @property
-    def top(self) -> str:
-        return self.scores[0][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +140,8 @@ class EmotionReader:
         """Read every channel given, one after the other; raises Cancelled between batches."""
         chosen = self.registry.catalog.for_task(self.task, params.model)
         inputs = _inputs(params)
+        if params.adapters and chosen.options["input"] not in inputs:
+            raise InvalidInput("adapters_unused", id=chosen.id, input=chosen.options["input"])
         made: dict[str, Made] = {}
         channels = []
         for at, (name, item) in enumerate(inputs.items()):
@@ -224,6 +223,7 @@ def _read(name: str, item: Item, lease: Lease, params: Params, job: Job) -> Chan
         input=name,
         model=lease.spec.id,
         scores=tuple(ranked),
+        top=ranked[0][0],
         sure=margin >= params.threshold,
         polarity=polarity(ranked[0][0]),
         cut=spotted.cut,

@@ -166,7 +166,9 @@ def test_what_does_not_fit_is_refused_and_leaves_the_base_alone(
     assert torch.equal(denoise(pipe), before)
 
 
-def test_measuring_counts_every_network_and_freeing_empties_them(loader: DiffusersLoader, pipe: Any, style: Path) -> None:
+def test_measuring_counts_every_network_and_freeing_empties_them(
+    loader: DiffusersLoader, pipe: Any, style: Path
+) -> None:
     own = sum(p.nbytes for part in (pipe.unet, pipe.vae, pipe.text_encoder) for p in part.parameters())
     assert own <= loader.measure(pipe) <= own * 1.01 + 10_000
     loader.attach(pipe, adapter(), style)

@@ -38,7 +38,7 @@ def ask(**raw: object) -> Params:
 
 
 def channel(label: str) -> Channel:
-    return Channel("text", "m", ((label, 0.9),), True, polarity(label))
+    return Channel("text", "m", ((label, 0.9),), label, True, polarity(label))
 
 
 def test_four_channels_are_read_each_by_a_model_of_its_kind(reader: EmotionReader) -> None:
@@ -87,6 +87,13 @@ def test_threshold_decides_what_is_sure(reader: EmotionReader) -> None:
     scores = reader.run(ask(text=TEXT), Job()).channels[0].scores
     margin = scores[0][1] - scores[1][1]
     assert sure(max(0.0, margin - 0.01)) and not sure(min(1.0, margin + 0.01))
+
+
+def test_adapters_of_a_model_that_reads_nothing_given_are_refused_not_ignored(reader: EmotionReader) -> None:
+    params = ask(image=serving.picture(1), model=IDS[0], adapters=[("some-lora", 1.0)])
+    with pytest.raises(InvalidInput) as caught:
+        reader.run(params, Job())
+    assert caught.value.code == "adapters_unused"
 
 
 @pytest.mark.parametrize(

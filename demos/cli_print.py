@@ -56,7 +56,8 @@ def show(
     for line in _LINES[task](value, lang, files.written, names):
         sys.stdout.write(line + "\n")
     made = value["made"]
-    sys.stderr.write(say("cli_made", lang, model=made["model"], device=made["device"], seconds=f"{made['seconds']:.1f}"))
+    seconds = f"{made['seconds']:.1f}"
+    sys.stderr.write(say("cli_made", lang, model=made["model"], device=made["device"], seconds=seconds))
     sys.stderr.write(f" · seed {made['seed']}\n" if made["seed"] is not None else "\n")
 
 

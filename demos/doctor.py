@@ -40,7 +40,8 @@ def text(found: dict[str, Any], lang: str) -> str:
     """The report for people."""
     yes_no = {True: say("doctor_yes", lang), False: say("doctor_no", lang)}
     lines = [f"Python {found['python']} · {found['platform']}"]
-    lines += [f"  {name:18} {version or say('doctor_not_installed', lang)}" for name, version in found["packages"].items()]
+    absent = say("doctor_not_installed", lang)
+    lines += [f"  {name:18} {version or absent}" for name, version in found["packages"].items()]
     lines += [
         say("doctor_device", lang, device=found["device"] or found["device_error"]),
         say("doctor_memory", lang, free=found["memory_free_mb"], budget=found["budget_mb"]),

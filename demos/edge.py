@@ -11,6 +11,8 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import gradio as gr
@@ -83,21 +85,21 @@ class Edge:
 
         async def run(request: gr.Request, *values: Any) -> AsyncIterator[Updates]:
             lang = lang_of(request)
+            pages = Pages(frame, lang)
             yield frame.busy(lang)
             try:
                 given = raw(*values)
-                shown = view(given, lang)
-                pages = Pages(shown, frame, lang)
-                yield shown.start()
+                yield pages.begin(view(given, lang))
                 stream = await self._stream(task, given, visitor_of(request))
-                async for event in self._bridge.events(stream):
-                    if updates := pages.after(event):
-                        yield updates
+                async with aclosing(self._bridge.events(stream)) as events:
+                    async for event in events:
+                        if updates := pages.after(event):
+                            yield updates
             except Cancelled as error:
                 yield {**pages.rest(), **frame.failed(explain(error, lang), wrong=False)}
             except Exception as error:  # noqa: BLE001 - the one place where any error becomes words
                 message = worded(error, lang)
-                yield {**frame.failed(message, wrong=True)}
+                yield {**pages.rest(), **frame.failed(message, wrong=True)}
                 raise toast(message) from None
 
         return run
@@ -133,34 +135,49 @@ def worded(error: BaseException, lang: str) -> str:
     return explain(error, lang) if isinstance(error, DemoError) else unexpected(error, lang)
 
 
+@contextmanager
+def told_to_programs(lang: str) -> Iterator[None]:
+    """Errors of an API endpoint as plain text with their code."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - as above
+        code = error.code if isinstance(error, DemoError) else "unexpected"
+        raise gr.Error(f"{worded(error, lang)} [{code}]", print_exception=False) from None
+
+
 class Pages:
     """Gathers updates, so that the page is redrawn at most every PACE seconds and nothing is lost."""
 
-    def __init__(self, view: View, frame: Frame, lang: str) -> None:
-        self._view = view
+    def __init__(self, frame: Frame, lang: str) -> None:
         self._frame = frame
         self._lang = lang
         self._kept: Updates = {}
-        self._last = 0.0
-        self._started = time.monotonic()
+        self._stage = ""
+        self._started = self._last = time.monotonic()
+
+    def begin(self, view: View) -> Updates:
+        self._view = view
+        return view.start()
 
     def after(self, event: Event | None) -> Updates:
         """The updates due after this event (None: a silent second), or {} while it is too early."""
+        due = event is None or time.monotonic() - self._last >= PACE
         if isinstance(event, Progress):
             self._kept |= self._frame.told(event, self._lang)
+            due = due or event.stage != self._stage
+            self._stage = event.stage
         elif isinstance(event, Done):
             self._kept |= self._view.done(event.result)
             self._kept |= self._frame.ended(event.result, self._lang, time.monotonic() - self._started)
+            due = True
         elif event is not None:
             self._kept |= self._view.after(event)
-        now = time.monotonic()
-        if isinstance(event, Progress | Done | None) or now - self._last >= PACE:
-            self._last = now
-            return self.rest()
-        return {}
+        return self.rest() if due else {}
 
     def rest(self) -> Updates:
+        """Everything not yet shown."""
         kept, self._kept = self._kept, {}
+        self._last = time.monotonic()
         return kept
 
 

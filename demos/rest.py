@@ -16,11 +16,11 @@ from gradio.utils import get_upload_folder
 
 from demos.bridge import Bridge
 from demos.catalogue import catalogue, resident
+from demos.edge import told_to_programs
 from demos.plain import plain
-from demos.replies import explain
 from demos.uploads import uploaded
 from demos.visitor import LANGUAGES, visitor_of
-from pipelines.core.errors import DemoError, InvalidInput
+from pipelines.core.errors import InvalidInput
 from pipelines.core.params import MEDIA, Knob, knobs
 from pipelines.core.streaming import Done, Progress, TextDelta
 from pipelines.house import House, pipeline_class
@@ -71,15 +71,13 @@ def endpoint(bridge: Bridge, task: str) -> Callable[..., AsyncIterator[dict[str,
     async def run(request: Any, *values: Any) -> AsyncIterator[dict[str, Any]]:
         *given, lang = values
         lang = lang if lang in LANGUAGES else "en"
-        try:
+        with told_to_programs(lang):
             raw = {knob.name: _taken(knob, value) for knob, value in zip(declared, given, strict=True)}
             stream = await bridge.stream(task, raw, visitor_of(request))
             shown = _Shown()
             async for event in bridge.events(stream):
                 if (state := shown.after(event)) is not None:
                     yield state
-        except DemoError as error:
-            raise gr.Error(f"{explain(error, lang)} [{error.code}]", print_exception=False) from None
 
     parameters = [_parameter(knob) for knob in declared]
     run.__name__ = run.__qualname__ = ENDPOINTS[task]

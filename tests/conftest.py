@@ -14,6 +14,7 @@ os.environ.update(
     GRADIO_RUN_HISTORY="False",
     GRADIO_SSR_MODE="False",
     HF_HUB_DISABLE_TELEMETRY="1",
+    OMP_NUM_THREADS="1",  # tiny models: threads only get into each other's way
     no_proxy="127.0.0.1,localhost",
     NO_PROXY="127.0.0.1,localhost",
 )

@@ -10,6 +10,9 @@ from pathlib import Path
 import yaml
 from huggingface_hub import SpaceCardData
 
+from pipelines.core.catalog import Catalog
+from pipelines.house import CATALOG
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -32,6 +35,12 @@ def test_front_matter_is_a_space_card() -> None:
 def test_the_space_runs_the_gradio_we_test_with() -> None:
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     assert front_matter()["sdk_version"] == pins["gradio"]
+
+
+def test_the_space_names_the_models_of_the_catalogue() -> None:
+    catalog = Catalog.read(CATALOG)
+    sources = [spec.source for spec in (*catalog.models(), *catalog.adapters())]
+    assert front_matter()["models"] == sorted({source[3:] for source in sources if source.startswith("hf:")})
 
 
 def test_every_requirement_has_an_exact_pin() -> None:

@@ -121,7 +121,9 @@ def status(progress: Progress, lang: str) -> str:
         words = f"{words} · {progress.done:g} / {progress.total:g}"
     share = f' value="{progress.done:g}" max="{progress.total:g}"' if progress.total else ""
     label = escape(say("progress", lang))
-    return f'<div class="status busy"><span>{escape(words)}</span><progress aria-label="{label}"{share}></progress></div>'
+    return (
+        f'<div class="status busy"><span>{escape(words)}</span><progress aria-label="{label}"{share}></progress></div>'
+    )
 
 
 def said(words: str, kind: str = "") -> str:

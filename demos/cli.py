@@ -68,9 +68,12 @@ def _run(args: argparse.Namespace, lang: str) -> int:
 
         return serve(settings)
     house = House(settings)
-    if args.command in COMMANDS:
-        return Session(house, args, lang).run()
-    return {"models": _models, "doctor": _doctor, "evaluate": _evaluate}[args.command](house, args, lang)
+    try:
+        if args.command in COMMANDS:
+            return Session(house, args, lang).run()
+        return {"models": _models, "doctor": _doctor, "evaluate": _evaluate}[args.command](house, args, lang)
+    finally:
+        house.close()
 
 
 def _settings(args: argparse.Namespace) -> Settings:

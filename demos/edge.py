@@ -11,15 +11,14 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import Any, Protocol
 
 import gradio as gr
 
 from demos.bridge import Bridge
 from demos.replies import explain, unexpected
-from demos.text import lang_of, say
+from demos.text import lang_of
 from demos.visitor import visitor_of
 from pipelines.core.errors import Cancelled, DemoError
 from pipelines.core.streaming import Done, Event, Progress
@@ -35,7 +34,7 @@ _FOREIGN = re.compile(
     r"|link|meta|base|script)\b)",
     re.IGNORECASE,
 )
-_JOIN = "\u2060"  # word joiner: invisible, and no tag or picture begins with it
+JOINER = "\u2060"  # word joiner: invisible, and no tag or picture begins with it
 
 
 class View(Protocol):
@@ -62,7 +61,7 @@ class Frame(Protocol):
 
 def plain_markdown(text: str) -> str:
     """Model text as Markdown that loads nothing and asks for nothing: pictures and form tags become visible text."""
-    return _FOREIGN.sub("<" + _JOIN, text).replace("![", f"!{_JOIN}[")
+    return _FOREIGN.sub("<" + JOINER, text).replace("![", f"!{JOINER}[")
 
 
 def toast(message: str) -> gr.Error:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pipelines.core.streaming import Progress
 from pipelines.house import pipeline_class
 
 Asked = Callable[..., dict[str, Any]]
+ViewOf = Callable[[dict[str, Any], str], View]
 
 
 class Run:
@@ -54,21 +56,23 @@ class Run:
         with gr.Tab(name):
             return gr.Code(language=language, interactive=False, show_label=False, lines=3, wrap_lines=True)
 
-    def on(
+    def on(self, triggers: Sequence[Any], view: ViewOf, outputs: Sequence[Any], **more: Any) -> Any:
+        """Run the task on these triggers; `view(raw, lang)` shows it in `outputs`."""
+        return self.listen(partial(gr.on, triggers), view, outputs, **more)
+
+    def listen(
         self,
-        triggers: Sequence[Any],
-        view: Callable[..., View],
+        listener: Callable[..., Any],
+        view: ViewOf,
         outputs: Sequence[Any],
         *,
         inputs: Sequence[Any] | None = None,
         raw: Asked | None = None,
         name: str = "run",
     ) -> Any:
-        """Run the task on these triggers; `view(raw, lang)` shows it in `outputs`."""
-        edge = self.form.edge
-        return gr.on(
-            triggers,
-            edge.handler(self.task, raw or self.form.raw, view, self),
+        """The same for any listener, such as the success of another event."""
+        return listener(
+            self.form.edge.handler(self.task, raw or self.form.raw, view, self),
             list(inputs or self.form.inputs),
             [*outputs, self.status, self.go, self.halt, self.result],
             api_name=f"{self.task}_{name}",
@@ -89,7 +93,12 @@ class Run:
         def write(request: gr.Request, *values: Any) -> list[str]:
             return requests_for(self.task, ask(*values), str(request.request.base_url).rstrip("/"))
 
-        changes = [getattr(part, "blur", None) or getattr(part, "release", None) or part.change for part in asked]
+        chats = [part for part in asked if isinstance(part, gr.Chatbot)]  # change with every word of an answer
+        changes = [
+            getattr(part, "blur", None) or getattr(part, "release", None) or part.change
+            for part in asked
+            if part not in chats
+        ]
         gr.on(
             [self.copies.expand, *changes],
             write,
@@ -126,6 +135,11 @@ class Run:
 
     def _at_rest(self) -> Updates:
         return {self.go: gr.update(interactive=True), self.halt: gr.update(interactive=False)}
+
+
+def _change(part: Any) -> Any:
+    """The event after which a component's value is settled."""
+    return getattr(part, "blur", None) or getattr(part, "release", None) or part.change
 
 
 # -- the same request by the other ways in ----------------------------------------------------------

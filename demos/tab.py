@@ -113,6 +113,4 @@ def _on_opening(demo: gr.Blocks, bar: gr.Tabs, built: list[Built], tabs: tuple[s
         return updates
 
     outputs = [bar, *(output for tab in built for output in tab.outputs)]
-    demo.load(
-        opening, None, outputs, queue=False, api_name="opening", api_visibility="private", show_progress="hidden"
-    )
+    demo.load(opening, None, outputs, queue=False, api_name="opening", api_visibility="private", show_progress="hidden")

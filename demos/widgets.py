@@ -68,9 +68,9 @@ class Form:
         """Take components made elsewhere as the knob's."""
         self.fields.append(Field(name, components, take))
 
-    def rest(self) -> None:
+    def rest(self, *, without: tuple[str, ...] = ()) -> None:
         """The knobs not yet placed: the main ones openly, the others under "more settings"."""
-        placed = {field.name for field in self.fields} | {"model", "adapters"}
+        placed = {field.name for field in self.fields} | {"model", "adapters", *without}
         left = [knob for knob in self._knobs.values() if knob.name not in placed]
         for knob in left:
             if not knob.advanced:
@@ -236,8 +236,7 @@ class Adapters:
                 info=label("knob_adapters_info"), elem_id=f"{name}-adapter-picker",
             )  # fmt: skip
             self.weights = [
-                gr.Slider(-2, 2, 1, step=0.05, visible=False, elem_id=f"{name}-weight-{i}")
-                for i in range(MAX_ADAPTERS)
+                gr.Slider(-2, 2, 1, step=0.05, visible=False, elem_id=f"{name}-weight-{i}") for i in range(MAX_ADAPTERS)
             ]
             self._add_own(name, models)
         form.add("adapters", self.picker, *self.weights, take=_uses)

@@ -20,6 +20,10 @@ class DemoError(Exception):
         detail = ", ".join(f"{key}={value!r}" for key, value in self.params.items())
         return f"{self.code}({detail})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled whole: errors cross threads and processes."""
+        return _restored, (type(self), self.__dict__)
+
 
 class InvalidInput(DemoError):
     """The request itself is wrong. `violations` lists (code, params) of everything wrong with it, at once."""
@@ -94,3 +98,9 @@ class Draining(DemoError):
     """The server is shutting down and takes no new work."""
 
     status = 503
+
+
+def _restored(cls: type[DemoError], state: dict[str, Any]) -> DemoError:
+    error = cls.__new__(cls, state["code"], state["params"])
+    error.__dict__.update(state)
+    return error

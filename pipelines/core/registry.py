@@ -1,165 +1,42 @@
-"""What is in memory, who uses it, and what goes when room is needed.
+"""Who may use which model when. Callers see `lease()`; everything else follows from it.
 
-Callers see `lease()`; everything else follows from it: one load however many ask, first come first served, nothing
-evicted that is in use, nothing evicted unless that makes enough room, adapters before bases, least recently used
-first. Knows no framework: a Loader builds and frees, a Fetch brings files.
+One load however many ask, first come first served, nothing evicted that is in use, nothing evicted unless that makes
+enough room, adapters before bases, least recently used first. Knows no framework: loading.py says what a loader is,
+turns.py keeps the
+queue, residents.py the books. Nothing slow is done under the registry's lock: no load, no fetch, no free.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from itertools import count
 
 from pipelines.core.catalog import Catalog
-from pipelines.core.errors import (
-    AdapterMismatch,
-    DemoError,
-    InvalidInput,
-    ModelBusy,
-    ModelLoadFailed,
-    ModelTooLarge,
-    OutOfMemory,
-)
-from pipelines.core.specs import AdapterSpec, AdapterUse, Made, ModelSpec
+from pipelines.core.errors import AdapterMismatch, Cancelled, DemoError, InvalidInput, ModelBusy, TimedOut
+from pipelines.core.loading import Attachment, Fetch, Loader, OnProgress, constructing, readable_errors
+from pipelines.core.residents import Adapter, Entry, Eviction, Leaving, Record, RecordView, Residents
+from pipelines.core.specs import AdapterSpec, AdapterUse, Made
 from pipelines.core.streaming import Progress, Stop
+from pipelines.core.turns import UNCOUNTED, Held, Ticket, Turns, Wanted
+
+__all__ = ["Attachment", "Eviction", "Fetch", "Lease", "Loader", "OnProgress", "RecordView", "Registry", "Wanted"]
 
 log = logging.getLogger(__name__)
 
-# accelerate, PEFT and transformers patch nn.Module process-wide while they build (house §3.1), so every
-# construction and every adapter attachment of the process is done under this one lock.
-_CONSTRUCTION = threading.Lock()
-
-_NO_STOP = Stop()
 _POLL = 0.1  # seconds between looks at a waiter's stop signal
-_LOG_LENGTH = 200
-
-Wanted = tuple[str, tuple[AdapterUse, ...]]
-OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """What attaching an adapter did: its measured bytes, and `how`: "hot swap" or "add/remove"."""
-
-    size: int
-    how: str
-
-
-class Loader(Protocol):
-    """One library family. Every call comes with the model leased exclusively or known to nobody else."""
-
-    def load(self, spec: ModelSpec, folder: Path, device: str) -> Any:
-        """Build the model from local files."""
-
-    def measure(self, model: Any) -> int:
-        """Bytes of weights and buffers the loaded model holds."""
-
-    def check(self, model: Any, spec: AdapterSpec, folder: Path) -> None:
-        """Raise AdapterMismatch, before anything moves, if the files do not fit this model."""
-
-    def attach(self, model: Any, spec: AdapterSpec, folder: Path) -> Attachment:
-        """Make the adapter resident, inactive."""
-
-    def activate(self, model: Any, uses: tuple[AdapterUse, ...]) -> None:
-        """Let exactly these resident adapters act, at these weights; none: the exact base."""
-
-    def detach(self, model: Any, id: str) -> None:
-        """Drop a resident adapter and its bytes."""
-
-    def free(self, model: Any) -> None:
-        """Give back all the model's memory."""
-
-
-class Fetch(Protocol):
-    """Brings the files a card names into a local folder; may download."""
-
-    def __call__(self, spec: ModelSpec | AdapterSpec, *, stop: Stop, progress: OnProgress) -> Path: ...
-
-
-@dataclass(slots=True)
-class _Adapter:
-    spec: AdapterSpec
-    size: int
-    how: str = ""
-    ready: bool = False
-    leases: int = 0
-    pinned: bool = False
-    hits: int = 0
-    last_used: float = 0.0
-
-
-@dataclass(slots=True)
-class _Record:
-    spec: ModelSpec
-    size: int
-    device: str
-    model: Any = None
-    ready: bool = False
-    measured: bool = False
-    leases: int = 0
-    exclusive: bool = False
-    pinned: bool = False
-    hits: int = 0
-    last_used: float = 0.0
-    load_seconds: float = 0.0
-    progress: Progress | None = None
-    adapters: dict[str, _Adapter] = field(default_factory=dict)
-
-    @property
-    def total(self) -> int:
-        return self.size + sum(adapter.size for adapter in self.adapters.values())
-
-    @property
-    def idle(self) -> bool:
-        """May be evicted: nobody uses it, nobody is loading it, and no pin holds it or an adapter of it."""
-        return self.ready and not (self.leases or self.pinned or any(a.pinned for a in self.adapters.values()))
-
-
-@dataclass(frozen=True, slots=True)
-class RecordView:
-    """One resident model or adapter, for people. Sizes in bytes, `last_used` in epoch seconds."""
-
-    id: str
-    kind: Literal["model", "adapter"]
-    base: str
-    state: Literal["loading", "ready"]
-    size: int
-    measured: bool
-    device: str
-    leases: int
-    pinned: bool
-    hits: int
-    last_used: float
-    load_seconds: float
-    how: str
-    progress: Progress | None
-
-
-@dataclass(frozen=True, slots=True)
-class Eviction:
-    """Why something left memory. `reason`: room | idle | asked | budget | oversize; `wanted_by`: who needed the room."""
-
-    time: float
-    id: str
-    kind: Literal["model", "adapter"]
-    size: int
-    reason: str
-    wanted_by: str = ""
 
 
 class Lease:
     """The right to use a loaded model until `release()`, which any thread may call, any number of times."""
 
-    def __init__(self, registry: Registry, record: _Record, uses: tuple[AdapterUse, ...], cold: bool) -> None:
+    def __init__(self, registry: Registry, record: Record, uses: tuple[AdapterUse, ...], cold: bool) -> None:
         self._registry = registry
-        self._record: _Record | None = record
+        self._record: Record | None = record
         self.model = record.model
         self.spec = record.spec
         self.device = record.device
@@ -172,23 +49,7 @@ class Lease:
         return Made(spec.id, spec.revision, self.adapters, seed, self.device, seconds, self.cold, spec.tier)
 
     def release(self) -> None:
-        record, self._record = self._record, None
-        self.model = None
-        if record is not None:
-            self._registry._release(record, self.adapters)
-
-
-
-@dataclass(slots=True, eq=False)
-class _Ticket:
-    wanted: tuple[Wanted, ...]
-    exclusive: bool
-    needs_memory: bool = False
-    error: DemoError | None = None  # of the load it was waiting for
-
-    def conflicts(self, other: _Ticket) -> bool:
-        """True if `other`, asked later, must not overtake this one."""
-        return self.needs_memory or bool({id for id, _ in self.wanted} & {id for id, _ in other.wanted})
+        self._registry._release(self)
 
 
 class Registry:
@@ -210,13 +71,12 @@ class Registry:
         self.idle_seconds = idle_seconds
         self._loaders = loaders
         self._fetch = fetch
-        self._budget = budget
         self._clock = clock
-        self._changed = threading.Condition()
-        self._records: dict[str, _Record] = {}
-        self._measured: dict[str, int] = {}
-        self._waiting: list[_Ticket] = []
-        self._evictions: deque[Eviction] = deque(maxlen=_LOG_LENGTH)
+        self._changed = threading.Condition()  # guards all that follows
+        self._residents = Residents(budget, clock)
+        self._turns = Turns(catalog, self._residents, device)
+        self._numbers = count()
+        self._freeing = 0  # bytes off the books that are not yet given back
 
     # -- asking ---------------------------------------------------------------------------------
 
@@ -228,15 +88,14 @@ class Registry:
         timeout: float = 60.0,
         *,
         exclusive: bool = True,
-        stop: Stop = _NO_STOP,
+        stop: Stop | None = None,
         progress: OnProgress | None = None,
     ) -> Iterator[Lease]:
         """Use a model with adapters; loads what is missing. Raises UnknownModel, AdapterMismatch, ModelTooLarge,
         ModelBusy (after `timeout` seconds of waiting; loading does not count), ModelLoadFailed, Offline, Cancelled.
         """
-        with self.lease_many(
-            (id, tuple(adapters)), timeout=timeout, exclusive=exclusive, stop=stop, progress=progress
-        ) as leases:
+        wanted = (id, tuple(adapters))
+        with self.lease_many(wanted, timeout=timeout, exclusive=exclusive, stop=stop, progress=progress) as leases:
             yield leases[0]
 
     @contextmanager
@@ -245,13 +104,13 @@ class Registry:
         *wanted: Wanted,
         timeout: float = 60.0,
         exclusive: bool = True,
-        stop: Stop = _NO_STOP,
+        stop: Stop | None = None,
         progress: OnProgress | None = None,
     ) -> Iterator[tuple[Lease, ...]]:
         """Use several models at once: all or none, so that nobody holds one while waiting for another."""
         self._verify(wanted, exclusive)
-        ticket = _Ticket(wanted, exclusive)
-        leases = self._obtain(ticket, timeout, stop, progress or _silent)
+        ticket = Ticket(wanted, exclusive, timeout, next(self._numbers))
+        leases = self._obtain(ticket, stop or Stop(), progress or _silent)
         try:
             yield leases
         finally:
@@ -273,36 +132,38 @@ class Registry:
 
     @property
     def budget(self) -> int:
-        return self._budget
+        return self._residents.budget
 
     def set_budget(self, budget: int) -> None:
         """Change the budget in bytes. Idle entries go at once until it holds; those in use go when released."""
         with self._changed:
-            self._budget = budget
-            self._shrink()
+            self._residents.budget = budget
+            leaving = self._strike(self._residents.surplus(), "budget")
             self._changed.notify_all()
+        self._free(leaving)
 
     def pin(self, id: str, pinned: bool = True) -> None:
         """Keep a resident model or adapter whatever else needs the room. Raises InvalidInput if not resident."""
         with self._changed:
-            entry = self._records.get(id) or self._resident_adapter(id)
+            entry = self._residents.records.get(id) or self._residents.adapter(id)
             if entry is None or not entry.ready:
                 raise InvalidInput("not_resident", id=id)
             entry.pinned = pinned
-            self._shrink()
+            leaving = self._strike(self._residents.surplus(), "budget")
             self._changed.notify_all()
+        self._free(leaving)
 
     def unload(self, id: str) -> None:
         """Drop a resident model or adapter now. Raises InvalidInput if it is in use, loading or not resident."""
         with self._changed:
-            record = self._records.get(id)
-            if record is not None:
-                if record.leases or not record.ready:
-                    raise InvalidInput("in_use", id=id)
-                self._evict(record, None, "asked")
-            else:
-                self._unload_adapter(id)
-            self._changed.notify_all()
+            records = self._residents.records.values()
+            found: list[Entry] = [(r, r.adapters.get(id)) for r in records if id == r.spec.id or id in r.adapters]
+            if not found:
+                raise InvalidInput("not_resident", id=id)
+            if not found[0][0].still:
+                raise InvalidInput("in_use", id=id)
+            leaving = self._strike(found, "asked")
+        self._free(leaving)
 
     def sweep(self) -> None:
         """Unload what nobody used for `idle_seconds`. Called now and then by the house."""
@@ -310,46 +171,40 @@ class Registry:
             return
         with self._changed:
             limit = self._clock() - self.idle_seconds
-            for record, adapter in self._idle_entries():
-                if (adapter or record).last_used < limit:
-                    self._evict(record, adapter, "idle")
-            self._changed.notify_all()
+            leaving = self._strike([(r, a) for r, a in self._residents.idle() if (a or r).last_used < limit], "idle")
+        self._free(leaving)
 
     def close(self) -> None:
         """Free everything that is not in use."""
         with self._changed:
-            for record in list(self._records.values()):
-                if record.ready and not record.leases:
-                    self._evict(record, None, "asked")
+            still: list[Entry] = [(record, None) for record in self._residents.records.values() if record.still]
+            leaving = self._strike(still, "asked")
+        self._free(leaving)
 
     # -- looking --------------------------------------------------------------------------------
 
     def status(self) -> tuple[RecordView, ...]:
         """Everything resident or loading, most recently used first, each base before its adapters."""
         with self._changed:
-            views: list[RecordView] = []
-            for record in sorted(self._records.values(), key=lambda r: -r.last_used):
-                views.append(_view(record, None))
-                views += [_view(record, a) for a in sorted(record.adapters.values(), key=lambda a: -a.last_used)]
-            return tuple(views)
+            return self._residents.views()
 
     @property
     def used(self) -> int:
         """Bytes held or reserved."""
         with self._changed:
-            return self._used()
+            return self._residents.used
 
     @property
     def waiting(self) -> int:
         """Requests waiting for memory or for a model in use."""
-        return len(self._waiting)
+        return len(self._turns.waiting)
 
     def evictions(self) -> tuple[Eviction, ...]:
         """What left memory and why, newest first."""
         with self._changed:
-            return tuple(reversed(self._evictions))
+            return self._residents.evictions()
 
-    # -- obtaining a lease ----------------------------------------------------------------------
+    # -- waiting for a turn ---------------------------------------------------------------------
 
     def _verify(self, wanted: tuple[Wanted, ...], exclusive: bool) -> None:
         if len({id for id, _ in wanted}) < len(wanted):
@@ -358,137 +213,96 @@ class Registry:
             spec = self.catalog.model(id)
             if uses and not exclusive:
                 raise ValueError("a model with adapters is leased exclusively: its active adapters are model-wide")
+            if len({use.id for use in uses}) < len(uses):
+                raise InvalidInput("adapter_twice", name=id)
             for use in uses:
                 adapter = self.catalog.adapter(use.id)
                 if adapter.base != id:
                     raise AdapterMismatch("wrong_base", id=use.id, base=adapter.base, model=spec.id)
 
-    def _obtain(self, ticket: _Ticket, timeout: float, stop: Stop, progress: OnProgress) -> tuple[Lease, ...]:
-        started = time.monotonic()
-        with self._changed:
-            self._waiting.append(ticket)
+    def _obtain(self, ticket: Ticket, stop: Stop, progress: OnProgress) -> tuple[Lease, ...]:
         try:
             while True:
-                self._take_turn(ticket, started, timeout, stop, progress)
-                leases = self._load_missing(ticket, stop, progress)
+                held, leaving = self._take_turn(ticket, stop, progress)
+                leases = self._fill(ticket, held, leaving, stop, progress)
                 if leases is not None:
                     return leases
         finally:
             with self._changed:
-                if ticket in self._waiting:
-                    self._waiting.remove(ticket)
+                self._turns.leave(ticket)
                 self._changed.notify_all()
 
-    def _take_turn(
-        self, ticket: _Ticket, started: float, timeout: float, stop: Stop, progress: OnProgress
-    ) -> None:
-        """Wait for the ticket's turn, then hold everything it wants: ready entries leased, missing ones reserved."""
-        loading = 0.0  # waiting for somebody else's load of the same model is not waiting for room
-        told = False
-        while True:
-            with self._changed:
-                if ticket.error is not None:
-                    raise ticket.error
-                before = time.monotonic()
-                blocked = self._blocked(ticket)
-                if not blocked:
-                    self._hold(ticket)
-                    return
-                self._changed.wait(_POLL)
-                now = time.monotonic()
-                loading += now - before if blocked == "loading" else 0.0
-                waited = now - started - loading
-                if waited > timeout:
-                    raise ModelBusy("model_busy", id=ticket.wanted[0][0], seconds=round(waited, 1))
-            stop.check()
-            if not told:
-                progress(Progress("wait"))
-                told = True
+    def _take_turn(self, ticket: Ticket, stop: Stop, progress: OnProgress) -> tuple[list[Held], list[Leaving]]:
+        """Wait for the ticket's turn, then hold everything it wants: ready entries leased, missing ones reserved.
 
-    def _blocked(self, ticket: _Ticket) -> str:
-        """Why the ticket cannot go ahead now: "turn", "busy", "loading", "memory", or "" if it can.
-
-        Evicts what makes room, but only if that is enough. Raises ModelTooLarge.
+        Also returns what has left to make room, which is to be freed before anything is loaded.
         """
-        missing = 0
-        total = 0
-        for id, uses in ticket.wanted:
-            record = self._records.get(id)
-            size = record.size if record else self._size_of(self.catalog.model(id))
-            missing += 0 if record else size
-            total += size
-            for use in uses:
-                resident = record.adapters.get(use.id) if record else None
-                size = resident.size if resident else self._size_of(self.catalog.adapter(use.id))
-                missing += 0 if resident else size
-                total += size
-        if total > self._budget:
-            raise ModelTooLarge(
-                "model_too_large", id=ticket.wanted[0][0], need_mb=_mb(total), budget_mb=_mb(self._budget)
-            )
-        earlier = self._waiting[: self._waiting.index(ticket)] if ticket in self._waiting else []
-        for id, _ in ticket.wanted:
-            record = self._records.get(id)
-            if record and not record.ready:
-                return "loading"
-            if record and record.leases and (ticket.exclusive or record.exclusive):
-                return "busy"
-        if any(other.conflicts(ticket) for other in earlier):
-            return "turn"
-        ticket.needs_memory = not self._make_room(missing, ticket)
-        return "memory" if ticket.needs_memory else ""
+        shown: Progress | None = None
+        while True:
+            stop.check()
+            with self._changed:
+                self._turns.enter(ticket)
+                if ticket.error is not None:
+                    raise copy.copy(ticket.error) from ticket.error  # several waiters may be raising it
+                blocked, chosen = self._turns.decide(ticket, self._freeing)
+                if not blocked:
+                    leaving = self._strike(chosen, "room", ticket.wanted[0][0])
+                    held = self._turns.hold(ticket)
+                    self._changed.notify_all()
+                    return held, leaving
+                if ticket.waited >= ticket.timeout and blocked not in UNCOUNTED:
+                    raise ModelBusy("model_busy", id=ticket.wanted[0][0], seconds=round(ticket.waited, 1))
+                if shown is not None:
+                    began = time.monotonic()
+                    self._changed.wait(_POLL)
+                    ticket.waited += time.monotonic() - began if blocked not in UNCOUNTED else 0.0
+                notice = self._turns.notice(ticket)
+            if notice != shown:
+                progress(notice)
+                shown = notice
 
-    def _hold(self, ticket: _Ticket) -> None:
-        now = self._clock()
-        for id, uses in ticket.wanted:
-            record = self._records.get(id)
-            if record is None:
-                spec = self.catalog.model(id)
-                record = self._records[id] = _Record(spec, self._size_of(spec), self.device)
-            record.leases += 1
-            record.exclusive = ticket.exclusive
-            record.last_used = now
-            record.hits += record.ready
-            for use in uses:
-                adapter = record.adapters.get(use.id)
-                if adapter is None:
-                    spec = self.catalog.adapter(use.id)
-                    adapter = record.adapters[use.id] = _Adapter(spec, self._size_of(spec))
-                adapter.leases += 1
-                adapter.last_used = now
-                adapter.hits += adapter.ready
-        self._waiting.remove(ticket)
-        self._changed.notify_all()
+    # -- loading what is held -------------------------------------------------------------------
 
-    def _load_missing(self, ticket: _Ticket, stop: Stop, progress: OnProgress) -> tuple[Lease, ...] | None:
-        """Load and attach what the held ticket lacks; None if the measured size needs another turn."""
-        held = [(self._records[id], uses) for id, uses in ticket.wanted]
-        cold = {record.spec.id for record, uses in held if not self._complete(record, uses)}
+    def _fill(
+        self, ticket: Ticket, held: list[Held], leaving: list[Leaving], stop: Stop, progress: OnProgress
+    ) -> tuple[Lease, ...] | None:
+        """Load and attach what is missing; None if the measured sizes need another turn."""
+        cold: list[Entry] = []
         try:
-            for record, uses in held:
-                if not record.ready:
-                    self._load(record, stop, progress)
-                for use in uses:
-                    if not record.adapters[use.id].ready:
-                        self._attach(record, record.adapters[use.id], stop, progress)
-            if not self._fits(held):
-                self._let_go(held)
-                with self._changed:
-                    self._waiting.insert(0, ticket)
-                return None
-            for record, uses in held:
-                if ticket.exclusive:
-                    self._loaders(record.spec.loader).activate(record.model, uses)
-        except BaseException as error:
-            self._let_go(held, error)
+            self._free(leaving)
+            fits = self._load_missing(held, cold, stop, progress)
+            for record, uses in held if fits else ():
+                if uses:  # without them it is the exact base already: _let_go() sees to that
+                    with readable_errors(record.spec.id):
+                        self._loaders(record.spec.loader).activate(record.model, uses)
+        except BaseException:
+            self._let_go(held)
             raise
-        return tuple(Lease(self, record, uses, record.spec.id in cold) for record, uses in held)
+        if not fits:
+            self._let_go(held, too_large=cold, again=ticket)
+            return None
+        warmed = {record.spec.id for record, _ in cold}
+        return tuple(Lease(self, record, uses, record.spec.id in warmed) for record, uses in held)
 
-    @staticmethod
-    def _complete(record: _Record, uses: tuple[AdapterUse, ...]) -> bool:
-        return record.ready and all(record.adapters[use.id].ready for use in uses)
+    def _load_missing(self, held: list[Held], cold: list[Entry], stop: Stop, progress: OnProgress) -> bool:
+        """Load and attach one after the other, noting each in `cold`; False once the budget does not hold."""
+        for record, uses in held:
+            if not record.ready:
+                with self._shared_errors(record.spec.id):
+                    self._load(record, stop, progress)
+                cold.append((record, None))
+                if not self._fits(record.spec.id):
+                    return False
+            for adapter in [record.adapters[use.id] for use in uses]:
+                if not adapter.ready:
+                    with self._shared_errors(adapter.spec.id):
+                        self._attach(record, adapter, stop, progress)
+                    cold.append((record, adapter))
+                    if not self._fits(adapter.spec.id):
+                        return False
+        return True
 
-    def _load(self, record: _Record, stop: Stop, progress: OnProgress) -> None:
+    def _load(self, record: Record, stop: Stop, progress: OnProgress) -> None:
         spec = record.spec
         started = time.monotonic()
 
@@ -496,215 +310,122 @@ class Registry:
             record.progress = event
             progress(event)
 
-        with _load_errors(spec.id):
-            folder = self._fetch(spec, stop=stop, progress=report)
-            stop.check()
-            loader = self._loaders(spec.loader)
-            report(Progress("load", detail=spec.id))
-            with _CONSTRUCTION:
-                stop.check()
-                model = loader.load(spec, folder, self.device)
-            size = loader.measure(model)
+        folder = self._fetch(spec, stop=stop, progress=report)
+        loader = self._loaders(spec.loader)
+        report(Progress("load", detail=spec.id))
+        with constructing(stop):
+            model = loader.load(spec, folder, self.device)
+        size = loader.measure(model)
         with self._changed:
-            record.model, record.ready, record.measured, record.progress = model, True, True, None
-            record.size = self._measured[spec.id] = size
+            record.model, record.ready, record.progress = model, True, None
             record.load_seconds = time.monotonic() - started
+            self._residents.set_size(record, size)
             self._changed.notify_all()
 
-    def _attach(self, record: _Record, adapter: _Adapter, stop: Stop, progress: OnProgress) -> None:
+    def _attach(self, record: Record, adapter: Adapter, stop: Stop, progress: OnProgress) -> None:
         spec = adapter.spec
-        with _load_errors(spec.id):
-            folder = self._fetch(spec, stop=stop, progress=progress)
-            stop.check()
-            loader = self._loaders(record.spec.loader)
-            loader.check(record.model, spec, folder)
-            progress(Progress("attach", detail=spec.id))
-            with _CONSTRUCTION:
-                attachment = loader.attach(record.model, spec, folder)
+        folder = self._fetch(spec, stop=stop, progress=progress)
+        loader = self._loaders(record.spec.loader)
+        loader.check(record.model, spec, folder)
+        progress(Progress("attach", detail=spec.id))
+        with constructing(stop):
+            attachment = loader.attach(record.model, spec, folder)
         with self._changed:
             adapter.ready, adapter.how = True, attachment.how
-            adapter.size = self._measured[spec.id] = attachment.size
+            self._residents.set_size(adapter, attachment.size)
             self._changed.notify_all()
 
-    def _fits(self, held: list[tuple[_Record, tuple[AdapterUse, ...]]]) -> bool:
+    def _fits(self, id: str) -> bool:
         """After measuring: within the budget, if need be by evicting idle entries."""
         with self._changed:
-            over = self._used() - self._budget
-            return over <= 0 or self._evict_for(over, "oversize", held[0][0].spec.id)
+            chosen = self._residents.room(0, {})
+            leaving = self._strike(chosen or [], "oversize", id)
+        self._free(leaving)
+        return chosen is not None
 
-    def _let_go(
-        self, held: list[tuple[_Record, tuple[AdapterUse, ...]]], error: BaseException | None = None
-    ) -> None:
-        """Undo a hold: no record stays of what did not load, and what measured too large is freed."""
-        with self._changed:
-            for record, uses in held:
-                record.leases -= 1
-                for use in uses:
-                    adapter = record.adapters[use.id]
-                    adapter.leases -= 1
-                    if not adapter.ready:
-                        del record.adapters[use.id]
-                if not record.ready:
-                    del self._records[record.spec.id]
-                    self._tell_waiters(record.spec.id, error)
-            self._shrink("oversize")
-            self._changed.notify_all()
+    @contextmanager
+    def _shared_errors(self, id: str) -> Iterator[None]:
+        """Those who wait for this very load get its error, too; a cancelled load they may try for themselves."""
+        try:
+            with readable_errors(id):
+                yield
+        except (Cancelled, TimedOut):
+            raise
+        except DemoError as error:
+            with self._changed:
+                self._turns.fail(id, error)
+            raise
 
-    def _tell_waiters(self, id: str, error: BaseException | None) -> None:
-        """Those who waited for this very load get its error; a cancelled load they may try for themselves."""
-        if not isinstance(error, ModelLoadFailed | OutOfMemory):
-            return
-        for ticket in self._waiting:
-            if any(id == wanted for wanted, _ in ticket.wanted):
-                ticket.error = error
+    # -- letting go -----------------------------------------------------------------------------
 
-    def _release(self, record: _Record, uses: tuple[AdapterUse, ...]) -> None:
-        if uses:  # still leased exclusively: the next user starts from the exact base
-            self._loaders(record.spec.loader).activate(record.model, ())
+    def _release(self, lease: Lease) -> None:
+        with self._changed:  # two threads may release the same lease
+            record, lease._record = lease._record, None
+        if record is not None:
+            lease.model = None
+            self._let_go([(record, lease.adapters)])
+
+    def _let_go(self, held: list[Held], *, too_large: Iterable[Entry] = (), again: Ticket | None = None) -> None:
+        """End a hold: no record stays of what did not load, and the next user finds the exact base.
+
+        `too_large`, just loaded, leaves again; `again` keeps its place in the queue.
+        """
+        broken: list[Entry] = [(record, None) for record, uses in held if uses and not self._restored(record)]
         with self._changed:
             now = self._clock()
-            record.leases -= 1
-            record.last_used = now
-            for use in uses:
-                record.adapters[use.id].leases -= 1
-                record.adapters[use.id].last_used = now
-            self._shrink()
+            for record, uses in held:
+                for use in uses:
+                    record.adapters[use.id].leases -= 1
+                    record.adapters[use.id].last_used = now
+                    if not record.adapters[use.id].ready:
+                        del record.adapters[use.id]
+                record.leases -= 1
+                record.last_used = now
+                if not record.ready:
+                    del self._residents.records[record.spec.id]
+            leaving = self._strike(broken, "broken")
+            leaving += self._strike([(r, a) for r, a in too_large if r.ready], "oversize")  # a broken one has left
+            leaving += self._strike(self._residents.surplus(), "budget")
+            if again is not None:
+                self._turns.enter(again)
             self._changed.notify_all()
+        self._free(leaving)
 
-    # -- room -----------------------------------------------------------------------------------
-
-    def _used(self) -> int:
-        return sum(record.total for record in self._records.values())
-
-    def _size_of(self, spec: ModelSpec | AdapterSpec) -> int:
-        return self._measured.get(spec.id, spec.size)
-
-    def _idle_entries(self) -> list[tuple[_Record, _Adapter | None]]:
-        """What may go, in the order it would: idle adapters, then idle bases, least recently used first."""
-        adapters = [
-            (record, adapter)
-            for record in self._records.values()
-            if record.ready and not record.leases
-            for adapter in record.adapters.values()
-            if adapter.ready and not adapter.leases and not adapter.pinned
-        ]
-        adapters.sort(key=lambda pair: pair[1].last_used)
-        bases = sorted((r for r in self._records.values() if r.idle), key=lambda r: r.last_used)
-        return [*adapters, *((record, None) for record in bases)]
-
-    def _make_room(self, missing: int, ticket: _Ticket) -> bool:
-        needed = missing - (self._budget - self._used())
-        return needed <= 0 or self._evict_for(needed, "room", ticket.wanted[0][0], ticket)
-
-    def _evict_for(self, needed: int, reason: str, wanted_by: str, ticket: _Ticket | None = None) -> bool:
-        """Evict the fewest idle entries that free `needed` bytes, sparing what the ticket wants; or nothing."""
-        spared = {id: {use.id for use in uses} for id, uses in ticket.wanted} if ticket else {}
-        chosen: list[tuple[_Record, _Adapter | None]] = []
-        for record, adapter in self._idle_entries():
-            name = record.spec.id
-            if (name in spared and adapter is None) or (adapter and adapter.spec.id in spared.get(name, ())):
-                continue
-            chosen.append((record, adapter))
-            if _freed(chosen) >= needed:
-                break
-        else:
+    def _restored(self, record: Record) -> bool:
+        """Switch the adapters of a model still held off; False if that failed and the model cannot be trusted."""
+        if not record.ready:
+            return True
+        try:
+            with readable_errors(record.spec.id):
+                self._loaders(record.spec.loader).activate(record.model, ())
+        except DemoError:
             return False
-        for entry in list(chosen):
-            rest = [other for other in chosen if other is not entry]
-            if _freed(rest) >= needed:
-                chosen = rest
-        gone = {record.spec.id for record, adapter in chosen if adapter is None}
-        for record, adapter in chosen:
-            if adapter is None or record.spec.id not in gone:
-                self._evict(record, adapter, reason, wanted_by)
         return True
 
-    def _shrink(self, reason: str = "budget") -> None:
-        """After the budget fell, or a pin or lease ended: let idle entries go until the budget holds."""
-        for record, adapter in self._idle_entries():
-            if self._used() <= self._budget:
-                return
-            if record.spec.id in self._records:
-                self._evict(record, adapter, reason)
+    def _strike(self, entries: list[Entry], reason: str, wanted_by: str = "") -> list[Leaving]:
+        """Take entries off the books; `_free()` must follow, outside the lock."""
+        leaving = self._residents.take_out(entries, reason, wanted_by)
+        self._freeing += sum(each.size for each in leaving)
+        return leaving
 
-    def _evict(self, record: _Record, adapter: _Adapter | None, reason: str, wanted_by: str = "") -> None:
-        loader = self._loaders(record.spec.loader)
-        if adapter is not None:
-            if record.adapters.pop(adapter.spec.id, None) is None:
-                return
-            loader.detach(record.model, adapter.spec.id)
-            event = Eviction(self._clock(), adapter.spec.id, "adapter", adapter.size, reason, wanted_by)
-        else:
-            if self._records.pop(record.spec.id, None) is None:
-                return
-            size = record.total
-            model, record.model, record.ready = record.model, None, False
-            loader.free(model)
-            event = Eviction(self._clock(), record.spec.id, "model", size, reason, wanted_by)
-        self._evictions.append(event)
-        log.info("evicted %s %s (%d MiB): %s %s", event.kind, event.id, _mb(event.size), reason, wanted_by)
-
-    def _resident_adapter(self, id: str) -> _Adapter | None:
-        return next((r.adapters[id] for r in self._records.values() if id in r.adapters), None)
-
-    def _unload_adapter(self, id: str) -> None:
-        for record in self._records.values():
-            adapter = record.adapters.get(id)
-            if adapter is None:
-                continue
-            if adapter.leases or record.leases or not adapter.ready:
-                raise InvalidInput("in_use", id=id)
-            return self._evict(record, adapter, "asked")
-        raise InvalidInput("not_resident", id=id)
-
-
-@contextmanager
-def _load_errors(id: str) -> Iterator[None]:
-    """The one place where whatever a library raises while loading becomes an error a person can read."""
-    try:
-        yield
-    except DemoError:
-        raise
-    except MemoryError as error:
-        raise OutOfMemory("out_of_memory", id=id) from error
-    except Exception as error:  # noqa: BLE001 - the registry's load wrapper (house §5)
-        if type(error).__name__ == "OutOfMemoryError":
-            raise OutOfMemory("out_of_memory", id=id) from error
-        log.exception("loading %s failed", id)
-        raise ModelLoadFailed("load_failed", id=id, kind=type(error).__name__) from error
-
-
-def _freed(entries: list[tuple[_Record, _Adapter | None]]) -> int:
-    """Bytes these evictions give back, counting an adapter once when its base goes too."""
-    bases = {record.spec.id for record, adapter in entries if adapter is None}
-    alone = sum(a.size for record, a in entries if a is not None and record.spec.id not in bases)
-    return alone + sum(record.total for record, adapter in entries if adapter is None)
-
-
-def _view(record: _Record, adapter: _Adapter | None) -> RecordView:
-    entry = adapter or record
-    return RecordView(
-        id=entry.spec.id,
-        kind="adapter" if adapter else "model",
-        base=record.spec.id if adapter else "",
-        state="ready" if entry.ready else "loading",
-        size=entry.size,
-        measured=entry.ready,
-        device=record.device,
-        leases=entry.leases,
-        pinned=entry.pinned,
-        hits=entry.hits,
-        last_used=entry.last_used,
-        load_seconds=record.load_seconds if not adapter else 0.0,
-        how=adapter.how if adapter else "",
-        progress=None if adapter else record.progress,
-    )
-
-
-def _mb(size: int) -> int:
-    return round(size / 2**20)
+    def _free(self, leaving: list[Leaving]) -> None:
+        """Give the bytes back. A library that fails at that is logged; the one who needed the room is not to blame."""
+        for each in leaving:
+            try:
+                with readable_errors(each.record.spec.id), constructing():
+                    loader = self._loaders(each.record.spec.loader)
+                    if each.adapter:
+                        loader.detach(each.model, each.adapter)
+                    else:
+                        loader.free(each.model)
+            except DemoError as error:
+                log.warning("%s was not freed: %s", each.adapter or each.record.spec.id, error)
+            finally:
+                with self._changed:
+                    self._freeing -= each.size
+                    each.record.detaching -= bool(each.adapter)
+                    self._changed.notify_all()
 
 
 def _silent(_: Progress) -> None:
     return None
-

@@ -83,5 +83,3 @@ class Slots:
             for queue in able:
                 if round < len(queue):
                     yield queue[round]
-
-

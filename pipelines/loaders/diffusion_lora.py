@@ -82,7 +82,7 @@ def _translated(pipe: Any, banks: Mapping[str, LoraBank], opened: AdapterFile) -
 
 
 def _in_diffusers_names(pipe: Any, tensors: dict[str, Tensor], id: str) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """"part.layer…" -> tensor, and kohya's alphas, by the pipeline class's own translation."""
+    """ "part.layer…" -> tensor, and kohya's alphas, by the pipeline class's own translation."""
     options = {"unet_config": pipe.unet.config} if getattr(pipe, "unet", None) is not None else {}
     try:
         answer = type(pipe).lora_state_dict(dict(tensors), **options)

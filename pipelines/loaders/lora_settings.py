@@ -158,7 +158,11 @@ def _is_number(value: Any) -> bool:
 
 def _suffixed(layer: str, names: frozenset[str]) -> bool:
     """True if the layer's path ends with one of the names."""
-    return layer in names or any(layer[at.end() :] in names for at in re.finditer(r"\.", layer))
+    at = len(layer)
+    while (at := layer.rfind(".", 0, at)) >= 0:
+        if layer[at + 1 :] in names:
+            return True
+    return layer in names
 
 
 def _by_pattern(pattern: Mapping[str, Any], layer: str, default: Any) -> Any:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from pipelines.core.errors import AdapterMismatch, ModelLoadFailed
 from pipelines.core.specs import AdapterSpec, AdapterUse, ModelSpec
 from pipelines.loaders.diffusers import DiffusersLoader
-from tests.tiny.adapters import diffusers_lora
+from tests.tiny.adapters import diffusers_lora, peft_lora
 from tests.tiny.text_to_image import stable_diffusion
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -91,6 +91,16 @@ def test_two_adapters_act_together_at_their_weights(
     reference.load_lora_weights(other, weight_name=WEIGHTS, adapter_name="other")
     reference.set_adapters(["style", "other"], [0.5, -1.5])
     assert torch.allclose(draw(pipe), draw(reference), atol=1e-4)
+
+
+def test_an_adapter_saved_by_peft_acts_on_the_denoiser(
+    loader: DiffusersLoader, pipe: Any, folder: Path, tmp_path: Path
+) -> None:
+    reference = loader.load(card(), folder, "cpu")
+    peft_lora(reference.unet, tmp_path, target_modules=["to_q", "to_v"])
+    loader.attach(pipe, adapter(), tmp_path)
+    loader.activate(pipe, (AdapterUse("style"),))
+    assert torch.allclose(denoise(pipe), denoise(reference), atol=1e-4)
 
 
 def kohya(pipe: Any, folder: Path, alpha: dict[str, float]) -> None:

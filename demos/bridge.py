@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from demos.replies import expected
 from pipelines.core.errors import Cancelled
 from pipelines.core.streaming import Done, Event, Job, Stream
 from pipelines.house import House
@@ -41,7 +42,10 @@ class Bridge:
             raise
 
     async def events(self, stream: Stream, gone: Gone | None = None) -> AsyncIterator[Event | None]:
-        """The job's events, and None at least every TICK; leaving the loop, or a client that went away, stops it."""
+        """The job's events, and None at least every TICK; leaving the loop, or a client that went away, stops it.
+
+        Raises DemoError only: what else goes wrong in a job is logged under a reference.
+        """
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -50,6 +54,8 @@ class Bridge:
                     if gone is not None and await gone():
                         return
                     yield None
+                if (failed := coming.exception()) is not None:
+                    raise expected(failed) from failed
                 event = coming.result()
                 if event is None or (gone is not None and await gone()):
                     return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 from demos.replies import explain
 from demos.text import say
@@ -130,6 +131,45 @@ def said(words: str, kind: str = "") -> str:
     """The status line with plain words; `kind` is "", "warn" or "error"."""
     lines = "".join(f"<span>{escape(line)}</span>" for line in words.splitlines())
     return f'<div class="status {kind}">{lines}</div>'
+
+
+def hint(words: str) -> str:
+    """A quiet line."""
+    return f'<p class="hint">{escape(words)}</p>'
+
+
+def warning(words: str) -> str:
+    """A framed line one should not miss."""
+    return f'<div class="notice warn" role="note"><p>{escape(words)}</p></div>'
+
+
+def both(key: str) -> str:
+    """A message in both languages, of which the style sheet shows one."""
+    return "".join(f'<span data-lang="{lang}">{escape(say(key, lang))}</span>' for lang in ("en", "zh"))
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
+    """A table that scrolls by itself on a phone; `rows` are HTML, `heads` are not."""
+    head = "".join(f"<th scope='col'>{escape(text)}</th>" for text in heads)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return (
+        f'<div class="scroll" tabindex="0"><table class="{kind}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def shaded(tokens: Iterable[tuple[str, float]]) -> str:
+    """(text, natural log-probability) pairs as running text, each shaded by how unlikely it was; "" for none."""
+    spans = "".join(
+        f'<span class="token" style="--doubt:{1 - math.exp(logprob):.2f}" title="{percent(math.exp(logprob))}">'
+        f"{escape(text)}</span>"
+        for text, logprob in tokens
+    )
+    return f'<p class="tokens">{spans}</p>' if spans else ""
+
+
+def percent(probability: float) -> str:
+    return f"{100 * probability:.1f}%"
 
 
 def size(number: float) -> str:

@@ -7,22 +7,18 @@ from pathlib import Path
 import gradio as gr
 
 ASSETS = Path(__file__).parents[1] / "assets"
+SAMPLES = ASSETS / "examples"
 
-# Gradio's own grey for hints and its orange buttons are too pale to read (WCAG AA). Six font families: with five,
-# of which the first is a Font, Gradio 6.31's look for a built-in theme fails.
+FONTS = ["system-ui", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "Noto Sans", "sans-serif"]
+
+# Gradio's own grey for hints and its orange buttons are too pale to read (WCAG AA). Its bundled fonts lack letters in
+# their semi-bold cut, so the system's are used.
 THEME = gr.themes.Default(
     primary_hue="indigo",
     neutral_hue="slate",
     radius_size="lg",
-    font=[
-        gr.themes.LocalFont("IBM Plex Sans"),
-        "system-ui",
-        "PingFang SC",
-        "Microsoft YaHei",
-        "Noto Sans CJK SC",
-        "sans-serif",
-    ],
-    font_mono=[gr.themes.LocalFont("IBM Plex Mono"), "ui-monospace", "Consolas", "monospace"],
+    font=FONTS,
+    font_mono=["ui-monospace", "Consolas", "Menlo", "monospace"],
 ).set(
     body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_300",

@@ -19,7 +19,7 @@ from demos.middleware import is_loopback
 from demos.tab import Built, Tab
 from demos.text import label, lang_of, say
 from demos.visitor import scope_of, visitor_of
-from demos.widgets import PRIVATE
+from demos.widgets import PRIVATE, QUICK
 from pipelines.core.errors import Cancelled, InvalidInput
 from pipelines.core.registry import Eviction, RecordView, Registry
 from pipelines.core.streaming import Job, Progress
@@ -42,7 +42,7 @@ def may_steer(request: Any) -> bool:
 def memory_bar(registry: Registry | None, lang: str) -> str:
     """Used bytes of the budget, each resident model as a piece of the bar."""
     if registry is None:
-        return f'<p class="hint">{cards.escape(say("models_nothing", lang))}</p>'
+        return cards.hint(say("models_nothing", lang))
     budget, used = registry.budget, registry.used
     whole = max(budget, used, 1)
     pieces = "".join(
@@ -106,14 +106,7 @@ def eviction_table(evictions: Iterable[Eviction], lang: str) -> str:
 
 
 def _table(prefix: str, columns: tuple[str, ...], rows: list[list[str]], empty: str, lang: str) -> str:
-    heads = "".join(f"<th scope='col'>{cards.escape(say(f'{prefix}_{key}', lang))}</th>" for key in columns)
-    if not rows:
-        return f'<p class="hint">{cards.escape(empty)}</p>'
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return (
-        f'<div class="scroll" tabindex="0"><table class="wide"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return cards.table([say(f"{prefix}_{key}", lang) for key in columns], rows, "wide") if rows else cards.hint(empty)
 
 
 class Panel:
@@ -139,12 +132,12 @@ class Panel:
         return Built((*self.views, self.which, self.there, self.budget, self.steering, self.hint), self.fresh)
 
     def _steering(self) -> None:
-        with gr.Row(equal_height=True):
+        with gr.Row(equal_height=False, elem_classes="steer"):
             self.which = gr.Dropdown([], label=label("models_which"), elem_id="models-which", scale=3, min_width=240)
             self.load = gr.Button(label("models_load"), variant="primary", elem_id="models-load", min_width=110)
             self.halt = gr.Button(label("stop"), variant="stop", elem_id="models-stop", min_width=110)
         self.status = gr.HTML(elem_id="models-status", elem_classes="status-line")
-        with gr.Row(equal_height=True):
+        with gr.Row(equal_height=False, elem_classes="steer"):
             self.there = gr.Dropdown([], label=label("models_there"), elem_id="models-there", scale=3, min_width=240)
             self.unload = gr.Button(label("models_unload"), elem_id="models-unload", min_width=110)
             self.pin = gr.Button(label("models_pin"), elem_id="models-pin", min_width=110)
@@ -156,24 +149,26 @@ class Panel:
 
     def _wire(self) -> None:
         guarded = self.edge.guarded
-        self.timer.tick(
-            guarded(self._look), [self.there], [*self.views, self.there], queue=False, api_name="models_look", **PRIVATE
-        )
+        self.timer.tick(guarded(self._look), [self.there], [*self.views, self.there], api_name="models_look", **QUICK)
         shown = [*self.views, self.there]
         for button, act, name in (
             (self.unload, self._unload, "unload"),
             (self.pin, self._pin, "pin"),
             (self.unpin, self._unpin, "unpin"),
         ):
-            button.click(guarded(act), [self.there], shown, queue=False, api_name=f"models_{name}", **PRIVATE)
-        self.budget.release(
-            guarded(self._squeeze), [self.budget, self.there], shown, queue=False, api_name="models_budget", **PRIVATE
-        )
+            button.click(guarded(act), [self.there], shown, api_name=f"models_{name}", **QUICK)
+        self.budget.release(guarded(self._squeeze), [self.budget, self.there], shown, api_name="models_budget", **QUICK)
         self.load.click(
-            self._load, [self.which], [self.status, *shown], api_name="models_load", concurrency_id=JOB,
-            concurrency_limit=None, trigger_mode="once", **PRIVATE,
-        )  # fmt: skip
-        self.halt.click(self.edge.stopper(JOB), None, None, queue=False, api_name="models_stop", **PRIVATE)
+            self._load,
+            [self.which],
+            [self.status, *shown],
+            api_name="models_load",
+            trigger_mode="once",
+            concurrency_id=JOB,
+            concurrency_limit=None,
+            **PRIVATE,
+        )
+        self.halt.click(self.edge.stopper(JOB), None, None, api_name="models_stop", **QUICK)
 
     # -- looking ------------------------------------------------------------------------------------
 

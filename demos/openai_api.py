@@ -110,7 +110,9 @@ class OpenAI:
         return JSONResponse({"object": "list", "model": model, "data": data, "usage": usage})
 
     def _embed(self, task: str, texts: list[str], job: Job, model: str) -> list[list[float]]:
-        return self.house.pipeline(task).embed(texts, job, model)  # type: ignore[attr-defined]
+        pipeline: Any = self.house.pipeline(task)
+        vectors: list[list[float]] = pipeline.embed(texts, job, model)
+        return vectors
 
     def _embedder(self, model: str) -> tuple[str, str]:
         """(task, model id) that makes vectors: the one asked for, else the best of those usable here."""

@@ -47,20 +47,20 @@ def chat_request(body: dict[str, Any]) -> ChatRequest:
     return ChatRequest(raw, _stops(body.get("stop")), bool(body.get("stream")), usage)
 
 
-def _message(item: Any) -> dict[str, str]:
+def _message(item: Any) -> dict[str, Any]:
     if not isinstance(item, dict):
         raise InvalidInput("wrong_type", name="messages", wanted="list")
     content = item.get("content")
     if isinstance(content, list):
         content = "".join(_part(part) for part in content)
     role = "system" if item.get("role") == "developer" else item.get("role")
-    return {"role": role, "content": content}  # type: ignore[dict-item] - params.build judges them
+    return {"role": role, "content": content}  # params.build judges them
 
 
 def _part(part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     refuse_unless(kind == "text" and isinstance(part.get("text"), str), "messages", "text")
-    return part["text"]
+    return str(part["text"])
 
 
 def _stops(value: Any) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from demos.edge import JOINER, Edge, Updates, plain_markdown
 from demos.runs import Run
 from demos.tab import Built, Tab
 from demos.text import label, say
-from demos.widgets import PRIVATE, Form
+from demos.widgets import QUICK, Form
 from pipelines.core.errors import InvalidInput
 from pipelines.core.streaming import Event, TextDelta, Thought
 
@@ -94,38 +94,25 @@ class Answer:
 
 def token_view(tokens: Sequence[Any], lang: str) -> str:
     """The answer with each token shaded by its probability, and a table of the least certain ones."""
-    shaded = "".join(_shaded(token) for token in tokens)
     unsure = sorted(tokens, key=lambda token: token.logprob)[:UNSURE]
-    rows = "".join(
-        f"<tr><td>{_visible(token.text)}</td><td>{_percent(math.exp(token.logprob))}</td>"
-        f"<td>{' · '.join(f'{_visible(text)} {_percent(p)}' for text, p in token.top)}</td></tr>"
+    rows = [
+        [
+            _visible(token.text),
+            cards.percent(math.exp(token.logprob)),
+            " · ".join(f"{_visible(text)} {cards.percent(probability)}" for text, probability in token.top),
+        ]
         for token in unsure
-    )
-    heads = "".join(f"<th scope='col'>{cards.escape(say(f'reasoning_token_{key}', lang))}</th>" for key in HEADS)
-    help_text = cards.escape(say("reasoning_tokens_help", lang))
-    return (
-        f'<p class="hint">{help_text}</p><p class="tokens">{shaded}</p>'
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    ]
+    heads = [say(f"reasoning_token_{key}", lang) for key in HEADS]
+    help_text = cards.hint(say("reasoning_tokens_help", lang))
+    return help_text + cards.shaded((token.text, token.logprob) for token in tokens) + cards.table(heads, rows)
 
 
 HEADS = ("text", "probability", "others")
 
 
-def _shaded(token: Any) -> str:
-    probability = math.exp(token.logprob)
-    return (
-        f'<span class="token" style="--doubt:{1 - probability:.2f}" '
-        f'title="{_percent(probability)}">{cards.escape(token.text)}</span>'
-    )
-
-
 def _visible(text: str) -> str:
     return f"<code>{cards.escape(text.replace(' ', '␣').replace(chr(10), '⏎'))}</code>"
-
-
-def _percent(probability: float) -> str:
-    return f"{100 * probability:.1f}%"
 
 
 # -- editing the conversation: each listener returns (box, chat) -------------------------------------
@@ -195,12 +182,12 @@ def build(edge: Edge) -> Built:
         return Answer(raw.pop("chat"), chatbot, tokens, lang)
 
     sent = gr.on(
-        [box.submit, run.go.click], edge.guarded(send), [box, chatbot], [box, chatbot], queue=False,
-        api_name="reasoning_send", trigger_mode="once", **PRIVATE,
+        [box.submit, run.go.click], edge.guarded(send), [box, chatbot], [box, chatbot],
+        api_name="reasoning_send", trigger_mode="once", **QUICK,
     )  # fmt: skip
-    again = chatbot.retry(retry, [chatbot], [chatbot], queue=False, api_name="reasoning_retry", **PRIVATE)
-    edited = chatbot.edit(edit, [chatbot], [chatbot], queue=False, api_name="reasoning_edit", **PRIVATE)
-    chatbot.undo(undo, [chatbot], [box, chatbot], queue=False, api_name="reasoning_undo", **PRIVATE)
+    again = chatbot.retry(retry, [chatbot], [chatbot], api_name="reasoning_retry", **QUICK)
+    edited = chatbot.edit(edit, [chatbot], [chatbot], api_name="reasoning_edit", **QUICK)
+    chatbot.undo(undo, [chatbot], [box, chatbot], api_name="reasoning_undo", **QUICK)
     for name, changed in (("run", sent), ("again", again), ("anew", edited)):
         run.listen(changed.success, view, [chatbot, tokens], inputs=[chatbot, *form.inputs], raw=answered, name=name)
     run.wire([box, chatbot, *form.inputs], asked)

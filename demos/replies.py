@@ -30,9 +30,16 @@ def explain(error: DemoError, lang: str) -> str:
 
 def unexpected(error: BaseException, lang: str) -> str:
     """A message that tells nothing of the program; the log has the rest under its reference."""
+    return explain(expected(error), lang)
+
+
+def expected(error: BaseException) -> DemoError:
+    """The error itself if a person may see it, else one that tells only where to look in the log."""
+    if isinstance(error, DemoError):
+        return error
     reference = secrets.token_hex(4)
     log.error("unexpected, reference %s", reference, exc_info=error)
-    return say("unexpected", lang, reference=reference)
+    return DemoError("unexpected", reference=reference)
 
 
 async def refuse(scope: Mapping[str, Any], send: Send, status: int, code: str, **params: Any) -> None:

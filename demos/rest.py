@@ -37,7 +37,7 @@ LANG = inspect.Parameter(
     "lang",
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
     default="en",
-    annotation=Literal[LANGUAGES],  # type: ignore[valid-type]
+    annotation=Literal[LANGUAGES],
 )
 REQUEST = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)
 _TYPES: dict[str, Any] = {
@@ -134,7 +134,7 @@ def _parameter(knob: Knob) -> inspect.Parameter:
 
 def _annotation(knob: Knob) -> Any:
     if knob.choices:
-        return Literal[knob.choices]  # type: ignore[valid-type]
+        return Literal[knob.choices]
     return _TYPES.get(knob.kind) or (int if knob.type is int else float)
 
 

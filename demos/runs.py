@@ -17,7 +17,7 @@ from demos.cli import COMMANDS
 from demos.edge import Updates, View
 from demos.rest import ENDPOINTS
 from demos.text import label, say
-from demos.widgets import PRIVATE, Form
+from demos.widgets import PRIVATE, QUICK, Form
 from pipelines.core.params import Knob, knobs
 from pipelines.core.streaming import Progress
 from pipelines.house import pipeline_class
@@ -84,9 +84,7 @@ class Run:
 
     def wire(self, inputs: Sequence[Any] | None = None, raw: Asked | None = None) -> None:
         """Stop, and the request in other words whenever it is looked at or has changed."""
-        self.halt.click(
-            self.form.edge.stopper(self.task), None, None, queue=False, api_name=f"{self.task}_stop", **PRIVATE
-        )
+        self.halt.click(self.form.edge.stopper(self.task), None, None, api_name=f"{self.task}_stop", **QUICK)
         asked = list(inputs or self.form.inputs)
         ask = raw or self.form.raw
 
@@ -104,10 +102,9 @@ class Run:
             write,
             asked,
             self.codes,
-            queue=False,
             trigger_mode="always_last",
             api_name=f"{self.task}_copy",
-            **PRIVATE,
+            **QUICK,
         )
 
     # -- Frame --------------------------------------------------------------------------------------

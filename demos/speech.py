@@ -60,13 +60,8 @@ def facts(result: Any, lang: str) -> str:
 
 def sentence_table(sentences: Any, lang: str) -> str:
     """Each sentence with its time and its phonemes."""
-    heads = "".join(f"<th scope='col'>{cards.escape(say(f'speech_head_{key}', lang))}</th>" for key in HEADS)
-    rows = "".join(
-        f"<tr><td>{s.start:.2f}–{s.end:.2f}</td><td>{cards.escape(s.text)}</td>"
-        f"<td class='phonemes'>{cards.escape(s.phonemes) or '–'}</td></tr>"
-        for s in sentences
-    )
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    rows = [[f"{s.start:.2f}–{s.end:.2f}", cards.escape(s.text), cards.escape(s.phonemes) or "–"] for s in sentences]
+    return cards.table([say(f"speech_head_{key}", lang) for key in HEADS], rows)
 
 
 HEADS = ("time", "sentence", "phonemes")

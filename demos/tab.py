@@ -80,14 +80,9 @@ def broken(error: Exception) -> str:
     return f'<div class="notice error" role="alert">{both}</div>'
 
 
-def _both(key: str) -> str:
-    """A message in both languages, of which the style sheet shows one."""
-    return "".join(f'<span data-lang="{lang}">{cards.escape(say(key, lang))}</span>' for lang in ("en", "zh"))
-
-
 def header() -> str:
     return (
-        f'<header><div><h1>Synesthesia <span lang="zh">联觉</span></h1><p>{_both("tagline")}</p></div>'
+        f'<header><div><h1>Synesthesia <span lang="zh">联觉</span></h1><p>{cards.both("tagline")}</p></div>'
         '<nav aria-label="Language · 语言">'
         '<a href="?lang=en" lang="en" data-pick="en">EN</a><a href="?lang=zh-CN" lang="zh-CN" data-pick="zh">中文</a>'
         "</nav></header>"
@@ -95,7 +90,7 @@ def header() -> str:
 
 
 def footer() -> str:
-    return f"<footer><p>{_both('privacy')}</p></footer>"
+    return f'<footer><p>{cards.both("privacy")} <a href="?view=api">{cards.both("api_link")}</a></p></footer>'
 
 
 def _on_opening(demo: gr.Blocks, bar: gr.Tabs, built: list[Built], tabs: tuple[str, ...]) -> None:
@@ -113,4 +108,4 @@ def _on_opening(demo: gr.Blocks, bar: gr.Tabs, built: list[Built], tabs: tuple[s
         return updates
 
     outputs = [bar, *(output for tab in built for output in tab.outputs)]
-    demo.load(opening, None, outputs, queue=False, api_name="opening", api_visibility="private", show_progress="hidden")
+    demo.load(opening, None, outputs, api_name="opening", api_visibility="private", show_progress="hidden")

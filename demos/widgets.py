@@ -21,7 +21,10 @@ from pipelines.house import pipeline_class
 
 SOUND_SOURCES = ["upload", "microphone"]
 PICTURE_SOURCES = ["upload", "webcam", "clipboard"]
+# The page's own listeners are no part of the API. Those that answer at once have no limit, so that nothing stands
+# before them, Stop above all.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+QUICK: dict[str, Any] = {**PRIVATE, "concurrency_id": "quick", "concurrency_limit": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +194,8 @@ class Models:
             form.edge.guarded(self._chosen),
             [self.picker],
             self.outputs,
-            queue=False,
             api_name=f"{self.task}_model",
-            **PRIVATE,
+            **QUICK,
         )
 
     def choices(self, lang: str) -> list[tuple[str, str]]:
@@ -241,8 +243,8 @@ class Adapters:
             self._add_own(name, models)
         form.add("adapters", self.picker, *self.weights, take=_uses)
         self.picker.input(
-            form.edge.guarded(self._weigh), [self.picker], self.weights, queue=False,
-            api_name=f"{name}_weights", **PRIVATE,
+            form.edge.guarded(self._weigh), [self.picker], self.weights,
+            api_name=f"{name}_weights", **QUICK,
         )  # fmt: skip
 
     def _add_own(self, name: str, models: Models) -> None:
@@ -254,10 +256,15 @@ class Adapters:
             repo = gr.Textbox(label=label("adapter_repo"), placeholder="org/name", elem_id=f"{name}-adapter-repo")
             add = gr.Button(label("adapter_add"), elem_id=f"{name}-adapter-add")
         add.click(
-            self.form.edge.guarded(self._accept), [models.picker, files, repo, self.picker],
-            [self.picker, *self.weights], api_name=f"{name}_adapter", concurrency_id="uploads", concurrency_limit=2,
+            self.form.edge.guarded(self._accept),
+            [models.picker, files, repo, self.picker],
+            [self.picker, *self.weights],
+            api_name=f"{name}_adapter",
+            concurrency_id="adapters",
+            concurrency_limit=2,
+            trigger_mode="once",
             **PRIVATE,
-        )  # fmt: skip
+        )
 
     @property
     def outputs(self) -> list[Any]:

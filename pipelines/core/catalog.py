@@ -33,10 +33,13 @@ class Catalog:
         for task in TASKS:
             defaults = [spec.id for spec in self._models.values() if spec.default and spec.task == task]
             if len(defaults) > 1:
-                raise CatalogError(f"two default models for {task}: {', '.join(defaults)}")
+                files = ", ".join(f"models/{id}.toml" for id in defaults)
+                raise CatalogError(f"{files}: default: only one model of {task} may be the default")
         for adapter in adapters:
             if adapter.base not in self._models:
                 raise CatalogError(f"adapters/{adapter.id}.toml: base: no model {adapter.base!r}")
+            if adapter.id in self._models:
+                raise CatalogError(f"adapters/{adapter.id}.toml: id: a model has the same name")
             self._adapters[adapter.id] = adapter
 
     @classmethod
@@ -105,8 +108,8 @@ class Catalog:
 def _read(path: Path, kind: type[S]) -> S:
     where = f"{path.parent.name}/{path.name}"
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of TOML, or of UTF-8
         raise CatalogError(f"{where}: {error}") from error
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if unknown := sorted(set(raw) - set(fields) | {"id", "owner"} & set(raw)):
@@ -125,6 +128,16 @@ def _read(path: Path, kind: type[S]) -> S:
     return spec
 
 
+_KINDS: Mapping[str, tuple[Any, str]] = {  # by the annotation of the field
+    "str": (str, "a text"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": (bool, "true or false"),
+    "tuple": (tuple, "a list"),
+    "Mapping": (Mapping, "a table"),
+}
+
+
 def _freeze(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_freeze(item) for item in value)
@@ -138,13 +151,17 @@ def _check(spec: ModelSpec | AdapterSpec, where: str) -> None:
         if not ok:
             raise CatalogError(f"{where}: {key}: {why}")
 
-    need(isinstance(spec.title, Mapping) and {"en", "zh"} <= set(spec.title), "title", "needs en and zh")
+    for field in dataclasses.fields(spec):
+        kind, wanted = _KINDS[str(field.type).split("[")[0]]
+        value = getattr(spec, field.name)
+        need(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)), field.name, f"must be {wanted}")
+    need({"en", "zh"} <= set(spec.title), "title", "needs en and zh")
     need(not spec.note or {"en", "zh"} <= set(spec.note), "note", "needs en and zh")
     need(spec.source.split(":")[0] in {"hf", "dir", "pip"}, "source", "starts with hf:, dir: or pip:")
-    need(not spec.revision or _is_commit(spec.revision), "revision", "a commit of 40 hex digits, or left out")
+    need(not spec.revision or _is_hex(spec.revision, 40), "revision", "a commit of 40 hex digits, or left out")
     need(spec.size_mb > 0, "size_mb", "must be positive")
     need(not spec.scores or bool(spec.scores_command), "scores_command", "scores need the command that made them")
-    need(all(len(h) == 64 for h in spec.sha256.values()), "sha256", "64 hex digits each")
+    need(all(_is_hex(digest, 64) for digest in spec.sha256.values()), "sha256", "64 hex digits each")
     if isinstance(spec, ModelSpec):
         need({spec.task, *spec.also} <= set(TASKS), "task", f"one of {', '.join(TASKS)}")
         need(spec.tier in TIERS, "tier", f"one of {', '.join(TIERS)}")
@@ -153,5 +170,5 @@ def _check(spec: ModelSpec | AdapterSpec, where: str) -> None:
         need(-2 <= spec.weight <= 2, "weight", "between -2 and 2")
 
 
-def _is_commit(text: str) -> bool:
-    return len(text) == 40 and set(text) <= set("0123456789abcdef")
+def _is_hex(text: object, digits: int) -> bool:
+    return isinstance(text, str) and len(text) == digits and set(text) <= set("0123456789abcdef")

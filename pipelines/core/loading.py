@@ -98,3 +98,56 @@ def readable_errors(id: str) -> Iterator[None]:
             raise OutOfMemory("out_of_memory", id=id) from error
         log.exception("loading %s failed", id)
         raise ModelLoadFailed("load_failed", id=id, kind=type(error).__name__) from error
+
+
+class Workshop:
+    """Everything slow: fetching, building, changing and freeing. Called without the registry's lock."""
+
+    def __init__(self, loaders: Callable[[str], Loader], fetch: Fetch, device: str) -> None:
+        self._loaders = loaders
+        self._fetch = fetch
+        self._device = device
+
+    def build(self, spec: ModelSpec, stop: Stop, progress: OnProgress) -> tuple[Any, int]:
+        """The model and its bytes; whatever may go wrong is raised as it comes."""
+        folder = self._fetch(spec, stop=stop, progress=progress)
+        loader = self._loaders(spec.loader)
+        progress(Progress("load", detail=spec.id))
+        with constructing(stop):
+            model = loader.load(spec, folder, self._device)
+        return model, loader.measure(model)
+
+    def attach(self, base: ModelSpec, model: Any, spec: AdapterSpec, stop: Stop, progress: OnProgress) -> Attachment:
+        """Make an adapter resident on a model held exclusively."""
+        folder = self._fetch(spec, stop=stop, progress=progress)
+        loader = self._loaders(base.loader)
+        loader.check(model, spec, folder)
+        progress(Progress("attach", detail=spec.id))
+        with constructing(stop):
+            return loader.attach(model, spec, folder)
+
+    def activate(self, base: ModelSpec, model: Any, uses: tuple[AdapterUse, ...]) -> None:
+        """Let exactly these adapters act; raises DemoError."""
+        with readable_errors(base.id):
+            self._loaders(base.loader).activate(model, uses)
+
+    def calm(self, base: ModelSpec, model: Any) -> bool:
+        """Switch all adapters off; False if that failed, and the model is not to be trusted any more."""
+        try:
+            self.activate(base, model, ())
+        except DemoError as error:
+            log.warning("the adapters of %s could not be switched off: %s", base.id, error)
+            return False
+        return True
+
+    def free(self, base: ModelSpec, model: Any, adapter: str = "") -> None:
+        """Give back a model, or an adapter of it. A failure is logged: who needed the room is not to blame for it."""
+        try:
+            with readable_errors(base.id), constructing():
+                loader = self._loaders(base.loader)
+                if adapter:
+                    loader.detach(model, adapter)
+                else:
+                    loader.free(model)
+        except DemoError as error:
+            log.warning("%s was not freed: %s", adapter or base.id, error)

@@ -63,7 +63,7 @@ def knob(
     """Declare one field of a Params class. `kind` is one of KINDS; left out, it follows from the field's type."""
     declared = {"kind": kind, "low": low, "high": high, "step": step, "choices": choices, **more}
     if isinstance(default, list | dict | set):
-        return dataclasses.field(default_factory=lambda: default, metadata={_KEY: declared})
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata={_KEY: declared})
     return dataclasses.field(default=default, metadata={_KEY: declared})
 
 
@@ -82,9 +82,13 @@ def seed_knob() -> Any:
     return knob(-1, kind="seed", low=-1, high=2**31 - 1, step=1, advanced=True)
 
 
-@lru_cache(maxsize=64)
 def knobs(cls: type) -> tuple[Knob, ...]:
     """The knobs of a Params class, in the order they are declared."""
+    return _knobs(cls)
+
+
+@lru_cache(maxsize=64)
+def _knobs(cls: type) -> tuple[Knob, ...]:
     hints = typing.get_type_hints(cls)
     found = []
     for field in dataclasses.fields(cls):
@@ -114,9 +118,10 @@ Violation = tuple[str, dict[str, Any]]
 
 def check(params: Any) -> None:
     """Raise InvalidInput with every violation of the declared limits at once."""
-    found: list[Violation] = []
-    for each in knobs(type(params)):
-        found += _violations(each, getattr(params, each.name))
+    _refuse([found for each in knobs(type(params)) for found in _violations(each, getattr(params, each.name))])
+
+
+def _refuse(found: list[Violation]) -> None:
     if found:
         code, details = found[0]
         raise InvalidInput(code, violations=tuple(found), **details)
@@ -187,37 +192,42 @@ def build(cls: type[P], raw: Mapping[str, Any], decode: Callable[[str, Any], Any
     known = {each.name: each for each in knobs(cls)}
     if unknown := sorted(set(raw) - set(known)):
         raise InvalidInput("unknown_parameter", name=str(unknown[0])[:80], known=", ".join(known))
-    values = {}
+    values: dict[str, Any] = {}
+    unreadable: list[InvalidInput] = []
     for name, each in known.items():
-        given = raw.get(name)
-        if given is None:
-            values[name] = _absent(each)
-        elif each.kind in MEDIA and decode is not None:
-            values[name] = decode(each.kind, given)
-        else:
-            values[name] = coerce(each, given)
-    params = cls(**values)
-    check(params)
-    return params
+        try:
+            values[name] = _received(each, raw.get(name), decode)
+        except InvalidInput as error:
+            unreadable.append(error)
+    found = [found for name in values for found in _violations(known[name], values[name])]
+    if len(unreadable) == 1 and not found:
+        raise unreadable[0]
+    _refuse([*(violation for error in unreadable for violation in error.violations), *found])
+    return cls(**values)
 
 
-def _absent(knob: Knob) -> Any:
-    if not knob.required:
-        return knob.default
-    return {"text": "", "messages": (), "images": ()}.get(knob.kind)
+def _received(knob: Knob, given: Any, decode: Callable[[str, Any], Any] | None) -> Any:
+    if given is None:
+        return knob.default if not knob.required else {"text": "", "messages": (), "images": ()}.get(knob.kind)
+    if knob.kind in MEDIA and decode is not None:
+        return decode(knob.kind, given)
+    return coerce(knob, given)
 
 
 def coerce(knob: Knob, value: Any) -> Any:
-    """The value in the field's type where that loses nothing; else the value itself, which check() then names."""
+    """The value in the field's type; where that would lose something, the value itself, which check() then names.
+
+    Raises InvalidInput for what cannot be read at all.
+    """
     try:
         if knob.kind in ("number", "seed"):
             return _as_number(value, whole=knob.type is int)
         if knob.kind == "switch" and value in ("true", "false", "1", "0", 1, 0):
             return value in ("true", "1", 1)
         if knob.kind == "adapters":
-            return tuple(_as_use(item) for item in value)
+            return tuple(_as_use(item) for item in _as_list(value))
         if knob.kind == "messages":
-            return tuple(_as_message(item) for item in value)
+            return tuple(_as_message(item) for item in _as_list(value))
     except (TypeError, ValueError, KeyError, OverflowError):
         raise InvalidInput("wrong_type", name=knob.name, wanted=knob.kind) from None
     return value
@@ -228,6 +238,12 @@ def _as_number(value: Any, *, whole: bool) -> Any:
         return value
     number = float(value)
     return int(number) if whole and number.is_integer() else number if not whole else value
+
+
+def _as_list(value: Any) -> list[Any]:
+    if isinstance(value, str | Mapping):
+        raise TypeError(value)
+    return list(value)
 
 
 def _as_use(item: Any) -> AdapterUse:

@@ -9,7 +9,6 @@ queue, residents.py the books. Nothing slow is done under the registry's lock: n
 from __future__ import annotations
 
 import copy
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,15 +17,13 @@ from itertools import count
 
 from pipelines.core.catalog import Catalog
 from pipelines.core.errors import AdapterMismatch, Cancelled, DemoError, InvalidInput, ModelBusy, TimedOut
-from pipelines.core.loading import Attachment, Fetch, Loader, OnProgress, constructing, readable_errors
+from pipelines.core.loading import Attachment, Fetch, Loader, OnProgress, Workshop, readable_errors
 from pipelines.core.residents import Adapter, Entry, Eviction, Leaving, Record, RecordView, Residents
 from pipelines.core.specs import AdapterSpec, AdapterUse, Made
 from pipelines.core.streaming import Progress, Stop
 from pipelines.core.turns import UNCOUNTED, Held, Ticket, Turns, Wanted
 
 __all__ = ["Attachment", "Eviction", "Fetch", "Lease", "Loader", "OnProgress", "RecordView", "Registry", "Wanted"]
-
-log = logging.getLogger(__name__)
 
 _POLL = 0.1  # seconds between looks at a waiter's stop signal
 
@@ -69,8 +66,7 @@ class Registry:
         self.catalog = catalog
         self.device = device
         self.idle_seconds = idle_seconds
-        self._loaders = loaders
-        self._fetch = fetch
+        self._workshop = Workshop(loaders, fetch, device)
         self._clock = clock
         self._changed = threading.Condition()  # guards all that follows
         self._residents = Residents(budget, clock)
@@ -273,8 +269,7 @@ class Registry:
             fits = self._load_missing(held, cold, stop, progress)
             for record, uses in held if fits else ():
                 if uses:  # without them it is the exact base already: _let_go() sees to that
-                    with readable_errors(record.spec.id):
-                        self._loaders(record.spec.loader).activate(record.model, uses)
+                    self._workshop.activate(record.spec, record.model, uses)
         except BaseException:
             self._let_go(held)
             raise
@@ -303,19 +298,13 @@ class Registry:
         return True
 
     def _load(self, record: Record, stop: Stop, progress: OnProgress) -> None:
-        spec = record.spec
         started = time.monotonic()
 
         def report(event: Progress) -> None:
             record.progress = event
             progress(event)
 
-        folder = self._fetch(spec, stop=stop, progress=report)
-        loader = self._loaders(spec.loader)
-        report(Progress("load", detail=spec.id))
-        with constructing(stop):
-            model = loader.load(spec, folder, self.device)
-        size = loader.measure(model)
+        model, size = self._workshop.build(record.spec, stop, report)
         with self._changed:
             record.model, record.ready, record.progress = model, True, None
             record.load_seconds = time.monotonic() - started
@@ -323,13 +312,7 @@ class Registry:
             self._changed.notify_all()
 
     def _attach(self, record: Record, adapter: Adapter, stop: Stop, progress: OnProgress) -> None:
-        spec = adapter.spec
-        folder = self._fetch(spec, stop=stop, progress=progress)
-        loader = self._loaders(record.spec.loader)
-        loader.check(record.model, spec, folder)
-        progress(Progress("attach", detail=spec.id))
-        with constructing(stop):
-            attachment = loader.attach(record.model, spec, folder)
+        attachment = self._workshop.attach(record.spec, record.model, adapter.spec, stop, progress)
         with self._changed:
             adapter.ready, adapter.how = True, attachment.how
             self._residents.set_size(adapter, attachment.size)
@@ -370,7 +353,7 @@ class Registry:
 
         `too_large`, just loaded, leaves again; `again` keeps its place in the queue.
         """
-        broken: list[Entry] = [(record, None) for record, uses in held if uses and not self._restored(record)]
+        calm = [not uses or not record.ready or self._workshop.calm(record.spec, record.model) for record, uses in held]
         with self._changed:
             now = self._clock()
             for record, uses in held:
@@ -383,24 +366,14 @@ class Registry:
                 record.last_used = now
                 if not record.ready:
                     del self._residents.records[record.spec.id]
-            leaving = self._strike(broken, "broken")
-            leaving += self._strike([(r, a) for r, a in too_large if r.ready], "oversize")  # a broken one has left
+            leaving = self._strike([(r, None) for (r, _), ok in zip(held, calm, strict=True) if not ok], "broken")
+            unused = [(r, a) for r, a in too_large if (r.still and not a.pinned if a else r.idle)]
+            leaving += self._strike(unused, "oversize")
             leaving += self._strike(self._residents.surplus(), "budget")
             if again is not None:
                 self._turns.enter(again)
             self._changed.notify_all()
         self._free(leaving)
-
-    def _restored(self, record: Record) -> bool:
-        """Switch the adapters of a model still held off; False if that failed and the model cannot be trusted."""
-        if not record.ready:
-            return True
-        try:
-            with readable_errors(record.spec.id):
-                self._loaders(record.spec.loader).activate(record.model, ())
-        except DemoError:
-            return False
-        return True
 
     def _strike(self, entries: list[Entry], reason: str, wanted_by: str = "") -> list[Leaving]:
         """Take entries off the books; `_free()` must follow, outside the lock."""
@@ -409,17 +382,10 @@ class Registry:
         return leaving
 
     def _free(self, leaving: list[Leaving]) -> None:
-        """Give the bytes back. A library that fails at that is logged; the one who needed the room is not to blame."""
+        """Give the bytes back, which is slow."""
         for each in leaving:
             try:
-                with readable_errors(each.record.spec.id), constructing():
-                    loader = self._loaders(each.record.spec.loader)
-                    if each.adapter:
-                        loader.detach(each.model, each.adapter)
-                    else:
-                        loader.free(each.model)
-            except DemoError as error:
-                log.warning("%s was not freed: %s", each.adapter or each.record.spec.id, error)
+                self._workshop.free(each.record.spec, each.model, each.adapter)
             finally:
                 with self._changed:
                     self._freeing -= each.size

@@ -34,6 +34,7 @@ class Slots:
             with self._changed:
                 self._free += 1
                 self._running[visitor] -= 1
+                self._queues.move_to_end(visitor)  # whoever came meanwhile goes before its next job
                 self._forget(visitor)
                 self._changed.notify_all()
 

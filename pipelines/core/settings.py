@@ -54,16 +54,26 @@ class Settings:
                 values[name] = text
         for name in ("budget_mb", "port", "device_slots", "running_per_visitor", "queued_per_visitor", "queued_in_all"):
             if (text := env.get(PREFIX + name.upper())) is not None:
-                values[name] = int(text)
+                values[name] = _number(name, text, int)
         for name in ("idle_seconds", "job_seconds", "lease_seconds", "drain_seconds"):
             if (text := env.get(PREFIX + name.upper())) is not None:
-                values[name] = float(text)
+                values[name] = _number(name, text, float)
         for name in ("allowed_hosts", "preload"):
             values[name] = tuple(part for part in env.get(PREFIX + name.upper(), "").split(",") if part)
         if space := env.get("SPACE_HOST"):
             values["allowed_hosts"] = (*values["allowed_hosts"], space)  # type: ignore[misc]
         values.update({name: value for name, value in flags.items() if value is not None})
         return cls(**values)  # type: ignore[arg-type]
+
+
+def _number(name: str, text: str, kind: type[int] | type[float]) -> float:
+    try:
+        number = kind(text)
+    except ValueError:
+        raise ValueError(f"{PREFIX}{name.upper()}={text!r} is not a number") from None
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{PREFIX}{name.upper()}={text!r} is out of range")
+    return number
 
 
 def _switch(text: str) -> bool:

@@ -144,12 +144,21 @@ class Stream:
     def _work(self, work: Callable[[Job], Any]) -> None:
         error: BaseException | None = None
         try:
-            self._put(Done(work(Job(self.stop, self._put))))
+            self._put(Done(work(Job(self.stop, self._emit))))
         except BaseException as caught:  # noqa: BLE001 - handed to the reader, whatever it is
             error = caught
         self._put(_End(error))
 
-    def _put(self, item: Event | _End) -> None:
+    def _emit(self, event: Event) -> None:
+        """Wait for a slow reader, but once stopped no more: a reader who stalls must not keep the device busy."""
+        while not self._closed.is_set():
+            try:
+                return self._queue.put(event, timeout=0.1)
+            except queue.Full:
+                if self.stop:
+                    return
+
+    def _put(self, item: Done | _End) -> None:
         while not self._closed.is_set():
             try:
                 return self._queue.put(item, timeout=0.1)

@@ -64,11 +64,12 @@ class LoraSettings:
         return not self.layers or _position(layer, self.layers_pattern) in self.layers
 
     def rank_of(self, layer: str) -> int:
-        return _by_pattern(self.rank_pattern, layer, self.rank)
+        return int(_by_pattern(self.rank_pattern, layer, self.rank))
 
     def scale_of(self, layer: str) -> float:
         rank = self.rank_of(layer)
-        return _by_pattern(self.alpha_pattern, layer, self.alpha) / (math.sqrt(rank) if self.rank_stabilized else rank)
+        alpha = float(_by_pattern(self.alpha_pattern, layer, self.alpha))
+        return alpha / (math.sqrt(rank) if self.rank_stabilized else rank)
 
 
 def read_settings(path: Path, id: str) -> LoraSettings:

@@ -127,12 +127,21 @@ def test_doctor_says_what_each_tab_will_run_and_why_not(lang: str, capsys: pytes
     assert "smollm2-135m" in capsys.readouterr().out
 
 
-def test_every_command_explains_its_flags() -> None:
-    for command in ("chat", "reason", "speak", "caption", "generate", "search", "emotion"):
-        parser = build_parser([command])
-        parsed = parser.parse_args({"search": [command, "a dog", "x.png"], "generate": [command, "x"],
-                                    "speak": [command, "x"], "caption": [command, "x"]}.get(command, [command]))  # fmt: skip
-        assert parsed.command == command and hasattr(parsed, "model")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["chat"],
+        ["reason"],
+        ["emotion"],
+        ["speak", "x"],
+        ["caption", "x"],
+        ["generate", "x"],
+        ["search", "a dog", "x.png", "y.png"],
+    ],
+)
+def test_a_command_takes_its_tasks_knobs(arguments: list[str]) -> None:
+    parsed = build_parser(arguments).parse_args([*arguments, "--model", "m", "--json"])
+    assert (parsed.command, parsed.model, parsed.json) == (arguments[0], "m", True)
 
 
 def test_ctrl_c_stops_the_job(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Iterator
 
@@ -97,3 +98,19 @@ def test_results_become_json() -> None:
     made = Outer(Inner((1.0, float("nan"))), b"\x89PNG...", np.zeros(3), np.float32(2))
     value = plain(made, lambda data, ending: ending)
     assert value == {"inner": {"values": [1.0, None]}, "image": "png", "table": "npy", "number": 2.0}
+
+
+def test_nobody_stops_anothers_job(server: Running) -> None:
+    one, other = httpx.Client(base_url=server.url, timeout=60), httpx.Client(base_url=server.url, timeout=60)
+    assert one.get("/").cookies and other.get("/").cookies
+    long = {"model": "default", "messages": HELLO, "max_tokens": 1024, "temperature": 2.0, "stream": True}
+    with one.stream("POST", "/v1/chat/completions", json=long) as answer:
+        next(answer.iter_lines())
+        assert stop_all(other) == 0
+        assert stop_all(one) == 1
+
+
+def stop_all(client: httpx.Client) -> int:
+    event = client.post("/gradio_api/call/v2/stop", json={}).json()["event_id"]
+    lines = client.get(f"/gradio_api/call/stop/{event}").text.strip().splitlines()
+    return json.loads(lines[-1].removeprefix("data: "))[0]["stopped"]

@@ -101,7 +101,7 @@ def build(edge: Edge) -> Built:
             run.lines()
             _examples(text, aspect, image)
         with gr.Column(scale=1, min_width=320):
-            gr.HTML(cards.both("emotion_caution"), elem_id="emotion-caution", elem_classes="notice warn")
+            gr.HTML(f'<div class="notice warn">{cards.both("emotion_caution")}</div>', elem_id="emotion-caution")
             parts: dict[str, Any] = {
                 name: gr.Label(num_top_classes=TOP, visible=name == "text", elem_id=f"emotion-{name}-scores",
                                label=label(f"emotion_channel_{name}"), buttons=[])

@@ -26,6 +26,7 @@ from pipelines.core.streaming import Job, Progress
 from pipelines.house import House
 
 SECONDS = 2.0  # between two looks
+STEP = 10  # of the budget slider, MB
 SHOWN = 30  # evictions
 JOB = "models"
 RESIDENT = ("name", "state", "size", "device", "leases", "pinned", "hits", "used")
@@ -128,8 +129,9 @@ class Panel:
         self.gone = gr.HTML(elem_id="models-gone")
         self.timer = gr.Timer(SECONDS)
         self.views = [self.bar, self.resident, self.gone]
+        self.shown = [*self.views, self.there, self.budget]
         self._wire()
-        return Built((*self.views, self.which, self.there, self.budget, self.steering, self.hint), self.fresh)
+        return Built((*self.shown, self.which, self.steering, self.hint), self.fresh)
 
     def _steering(self) -> None:
         with gr.Row(equal_height=False, elem_classes="steer"):
@@ -143,25 +145,23 @@ class Panel:
             self.pin = gr.Button(label("models_pin"), elem_id="models-pin", min_width=110)
             self.unpin = gr.Button(label("models_unpin"), elem_id="models-unpin", min_width=110)
         self.budget = gr.Slider(
-            100, 4_000, 2_000, step=50, label=label("models_budget"), info=label("models_budget_info"),
+            0, 1_000, 0, step=STEP, interactive=False, label=label("models_budget"), info=label("models_budget_info"),
             elem_id="models-budget",
         )  # fmt: skip
 
     def _wire(self) -> None:
-        guarded = self.edge.guarded
-        self.timer.tick(guarded(self._look), [self.there], [*self.views, self.there], api_name="models_look", **QUICK)
-        shown = [*self.views, self.there]
-        for button, act, name in (
-            (self.unload, self._unload, "unload"),
-            (self.pin, self._pin, "pin"),
-            (self.unpin, self._unpin, "unpin"),
+        for event, act, name in (
+            (self.timer.tick, self._look, "look"),
+            (self.unload.click, self._unload, "unload"),
+            (self.pin.click, self._pin, "pin"),
+            (self.unpin.click, self._unpin, "unpin"),
+            (self.budget.release, self._squeeze, "budget"),
         ):
-            button.click(guarded(act), [self.there], shown, api_name=f"models_{name}", **QUICK)
-        self.budget.release(guarded(self._squeeze), [self.budget, self.there], shown, api_name="models_budget", **QUICK)
+            event(self.edge.guarded(act), self.shown[-2:], self.shown, api_name=f"models_{name}", **QUICK)
         self.load.click(
             self._load,
             [self.which],
-            [self.status, *shown],
+            [self.status, *self.shown],
             api_name="models_load",
             trigger_mode="once",
             concurrency_id=JOB,
@@ -172,15 +172,15 @@ class Panel:
 
     # -- looking ------------------------------------------------------------------------------------
 
-    def fresh(self, lang: str, visitor: str) -> dict[Any, Any]:
+    def fresh(self, request: Any, lang: str) -> dict[Any, Any]:
         """The tab in the page's language, when it opens."""
         models = [spec for spec in self.house.catalog.models() if not spec.part]
-        registry = self.house.registry_if_made
-        updates = dict(zip(self.views, self._tables(lang), strict=True))
-        return updates | {
+        host = may_steer(request)
+        return {
+            **dict(zip(self.shown, self._look(request, lang, None, 0), strict=True)),
             self.which: gr.update(choices=[(cards.choice(self.house, s, lang), s.id) for s in models]),
-            self.there: self._choices(None),
-            self.budget: gr.update(value=registry.budget // cards.MIB) if registry else gr.skip(),
+            self.steering: gr.update(visible=host),
+            self.hint: "" if host else cards.hint(say("models_host_hint", lang)),
         }
 
     def _tables(self, lang: str) -> list[str]:
@@ -194,26 +194,34 @@ class Panel:
         ids = [view.id for view in registry.status()] if registry else []
         return gr.update(choices=ids, value=chosen if chosen in ids else next(iter(ids), None))
 
-    def _look(self, request: Any, lang: str, chosen: str | None) -> list[Any]:
-        return [*self._tables(lang), self._choices(chosen)]
+    def _limits(self, shown: float) -> Any:
+        """The budget slider as the registry has it, once there is one; then it is the host's."""
+        registry = self.house.registry_if_made
+        if registry is None or shown:
+            return gr.skip()
+        budget = -(-registry.budget // cards.MIB)
+        return gr.update(minimum=STEP, maximum=budget, value=budget, interactive=True)
+
+    def _look(self, request: Any, lang: str, chosen: str | None, budget: float) -> list[Any]:
+        return [*self._tables(lang), self._choices(chosen), self._limits(budget)]
 
     # -- steering -----------------------------------------------------------------------------------
 
-    def _unload(self, request: Any, lang: str, id: str | None) -> list[Any]:
+    def _unload(self, request: Any, lang: str, id: str | None, budget: float) -> list[Any]:
         self._steered(request, id).unload(str(id))
-        return self._look(request, lang, None)
+        return self._look(request, lang, None, budget)
 
-    def _pin(self, request: Any, lang: str, id: str | None) -> list[Any]:
+    def _pin(self, request: Any, lang: str, id: str | None, budget: float) -> list[Any]:
         self._steered(request, id).pin(str(id))
-        return self._look(request, lang, id)
+        return self._look(request, lang, id, budget)
 
-    def _unpin(self, request: Any, lang: str, id: str | None) -> list[Any]:
+    def _unpin(self, request: Any, lang: str, id: str | None, budget: float) -> list[Any]:
         self._steered(request, id).pin(str(id), pinned=False)
-        return self._look(request, lang, id)
+        return self._look(request, lang, id, budget)
 
-    def _squeeze(self, request: Any, lang: str, budget: float, chosen: str | None) -> list[Any]:
+    def _squeeze(self, request: Any, lang: str, chosen: str | None, budget: float) -> list[Any]:
         self._steered(request, "budget").set_budget(int(budget) * cards.MIB)
-        return self._look(request, lang, chosen)
+        return self._look(request, lang, chosen, budget)
 
     def _steered(self, request: Any, id: str | None) -> Registry:
         if not may_steer(request):

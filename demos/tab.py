@@ -17,19 +17,18 @@ from demos import TABS, cards
 from demos.edge import Edge
 from demos.rest import add_endpoints
 from demos.text import label, lang_of, messages, say
-from demos.visitor import visitor_of
 from pipelines.core.errors import DemoError
 from pipelines.house import House
 
 log = logging.getLogger(__name__)
 
 TITLE = "Synesthesia · 联觉"
-Fresh = Callable[[str, str], dict[Any, Any]]  # (language, visitor) -> updates
+Fresh = Callable[[Any, str], dict[Any, Any]]  # (request, language) -> updates
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A tab on the page: `outputs` are filled by `fresh(lang, visitor)` when the page opens."""
+    """A tab on the page: `outputs` are filled by `fresh(request, lang)` when the page opens."""
 
     outputs: tuple[Any, ...] = ()
     fresh: Fresh | None = None
@@ -97,14 +96,14 @@ def _on_opening(demo: gr.Blocks, bar: gr.Tabs, built: list[Built], tabs: tuple[s
     """Fill in what depends on the language, the visitor and the moment; open the tab the address names."""
 
     def opening(request: gr.Request) -> dict[Any, Any]:
-        lang, visitor = lang_of(request), visitor_of(request)
+        lang = lang_of(request)
         updates: dict[Any, Any] = {}
         wanted = request.query_params.get("tab")
         if wanted in tabs:
             updates[bar] = gr.Tabs(selected=wanted)
         for tab in built:
             if tab.fresh is not None:
-                updates |= tab.fresh(lang, visitor)
+                updates |= tab.fresh(request, lang)
         return updates
 
     outputs = [bar, *(output for tab in built for output in tab.outputs)]

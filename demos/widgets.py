@@ -45,6 +45,7 @@ class Form:
         self.task = task
         self.fields: list[Field] = []
         self._knobs = {knob.name: knob for knob in knobs(pipeline_class(task).Params)}
+        self.notice = gr.HTML(elem_id=f"{task}-notice")  # above everything: what keeps the chosen model from running
 
     @property
     def inputs(self) -> list[Any]:
@@ -186,7 +187,6 @@ class Models:
             self.choices("en"), value=start, label=label("knob_model"), elem_id=f"{self.task}-model", filterable=False
         )
         form.add("model", self.picker, take=lambda value: value or "")
-        self.notice = gr.HTML(elem_id=f"{self.task}-notice")
         with gr.Accordion(label("model_card"), open=False, elem_id=f"{self.task}-card"):
             self.card = gr.HTML()
         self.adapters = Adapters(form, self) if form.has("adapters") else None
@@ -203,14 +203,14 @@ class Models:
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.notice, self.card, *(self.adapters.outputs if self.adapters else ())]
+        return [self.form.notice, self.card, *(self.adapters.outputs if self.adapters else ())]
 
-    def fresh(self, lang: str, visitor: str) -> dict[Any, Any]:
+    def fresh(self, request: Any, lang: str) -> dict[Any, Any]:
         """Everything about the models in the page's language, when it opens."""
         start = self.house.default_model(self.task)
         return {
             self.picker: gr.update(choices=self.choices(lang), value=start),
-            **self._about(start, lang, visitor),
+            **self._about(start, lang, visitor_of(request)),
         }
 
     def _chosen(self, request: Any, lang: str, id: str) -> dict[Any, Any]:
@@ -219,7 +219,7 @@ class Models:
     def _about(self, id: str, lang: str, visitor: str) -> dict[Any, Any]:
         spec = self.house.catalog.for_task(self.task, id or "")
         updates = {
-            self.notice: cards.notice(self.house, spec, lang),
+            self.form.notice: cards.notice(self.house, spec, lang),
             self.card: cards.model_card(self.house, spec, lang),
         }
         return updates | (self.adapters.offer(spec.id, lang, visitor) if self.adapters else {})

@@ -65,6 +65,7 @@ class LoopbackHub:
 
     def __init__(self) -> None:
         self.requests: list[str] = []  # "METHOD path", in order
+        self.tokens: list[str] = []  # Authorization headers, in order
         self.ranges: list[str] = []  # the Range headers received
         self.repos: dict[str, Repo] = {}
         self.closing = threading.Event()
@@ -122,6 +123,7 @@ def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
         def _answer(self, *, body: bool) -> None:
             path = unquote(urlsplit(self.path).path)
             hub.requests.append(f"{self.command} {path}")
+            hub.tokens.append(self.headers.get("Authorization", ""))
             if self.headers.get("Range"):
                 hub.ranges.append(self.headers["Range"])
             try:

@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import math
-import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -151,11 +150,20 @@ def _violations(knob: Knob, value: Any) -> list[Violation]:
 
 
 def _number_violations(knob: Knob, value: Any) -> list[Violation]:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
         return [("wrong_type", {"name": knob.name, "wanted": "a number"})]
+    if knob.type is int and not isinstance(value, int):
+        return [("wrong_type", {"name": knob.name, "wanted": "a whole number"})]
     if (knob.low is not None and value < knob.low) or (knob.high is not None and value > knob.high):
         return [("out_of_range", {"name": knob.name, "value": value, "low": knob.low, "high": knob.high})]
     return []
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond any float
+        return False
 
 
 def _adapter_violations(knob: Knob, value: Any) -> list[Violation]:
@@ -315,8 +323,3 @@ def _help(knob: Knob) -> str:
     limits = f"{knob.low:g} to {knob.high:g}" if knob.low is not None and knob.high is not None else ""
     default = "" if knob.required or knob.default in ("", (), None) else f"default {knob.default}"
     return ", ".join(part for part in (limits, default) if part)
-
-
-def is_optional(hint: Any) -> bool:
-    """True for `X | None`."""
-    return isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)

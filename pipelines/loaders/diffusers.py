@@ -29,6 +29,7 @@ class DiffusersLoader:
 
     def load(self, spec: ModelSpec, folder: Path, device: str) -> Any:
         """Build from safetensors in `folder`; never downloads, never runs code out of the folder."""
+        diffusers.utils.logging.disable_progress_bar()  # ours are events
         cls = library_class(diffusers, spec, "cls", spec.options.get("cls", "DiffusionPipeline"))
         variant = spec.options.get("variant", "")
         pipe = cls.from_pretrained(

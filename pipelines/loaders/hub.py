@@ -21,7 +21,7 @@ import httpx2
 from huggingface_hub import hf_hub_url
 from huggingface_hub.utils import build_hf_headers
 
-from pipelines.core.errors import DemoError, ModelLoadFailed, Offline
+from pipelines.core.errors import DemoError, InvalidInput, ModelLoadFailed, Offline
 from pipelines.core.registry import OnProgress
 from pipelines.core.specs import AdapterSpec, ModelSpec
 from pipelines.core.streaming import Progress, Stop
@@ -100,10 +100,15 @@ class _Transfer:
 
     async def snapshot(self, spec: ModelSpec | AdapterSpec, folders: Folders) -> Path:
         timeout = httpx2.Timeout(self._limits.stall, connect=self._limits.connect)
-        headers = {**build_hf_headers(library_name="synesthesia"), "Accept-Encoding": "identity"}
+        visitors = isinstance(spec, AdapterSpec) and bool(spec.owner)  # a repository we did not choose: no token for it
+        token = False if visitors else None
+        headers = {**build_hf_headers(token=token, library_name="synesthesia"), "Accept-Encoding": "identity"}
         async with httpx2.AsyncClient(headers=headers, timeout=timeout, follow_redirects=True) as client:
             commit, listing = await self._list(client, spec.revision, folders)
             files = wanted(listing, spec, self._repo)
+            if visitors and sum(file.size for file in files) > spec.size:
+                size = _mb(sum(file.size for file in files))
+                raise InvalidInput("upload_too_large", size_mb=size, limit_mb=_mb(spec.size))
             lacking = folders.lacking(commit, files)
             self._total = sum(file.size for file in lacking)
             self._check_disk(folders, lacking)

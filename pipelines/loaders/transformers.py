@@ -35,6 +35,7 @@ class TransformersLoader(PlainLora):
 
     def load(self, spec: ModelSpec, folder: Path, device: str) -> TransformersModel:
         """Build from safetensors in `folder`; never downloads, never runs code out of the folder."""
+        transformers.utils.logging.disable_progress_bar()  # ours are events
         cls = library_class(transformers, spec, "cls", spec.options.get("cls", ""))
         model = cls.from_pretrained(
             folder,

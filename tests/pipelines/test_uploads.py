@@ -163,6 +163,19 @@ def test_an_adapter_comes_from_the_hub_by_its_name(house: House, files: Path, hu
     assert not torch.equal(logits(house, spec.id), logits(house))
 
 
+def test_a_repository_of_a_visitor_is_sized_before_it_is_fetched_and_gets_no_token(
+    house: House, files: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr("pipelines.uploads.MAX_UPLOAD", 1024)
+    hub.add("org/lora", files / "0")
+    with pytest.raises(InvalidInput) as caught:
+        adapter_from_hub(house, "base", "org/lora", "ann")
+    assert caught.value.code == "upload_too_large"
+    assert not [request for request in hub.requests if "/resolve/" in str(request)]
+    assert hub.tokens and not any(hub.tokens)
+
+
 @pytest.mark.parametrize("repo", ["", "lora", "../lora", "org/../x", "a/b/c", "http://x/y", "org/lo ra", "-o/x"])
 def test_what_is_no_repository_name_makes_no_request(house: House, hub: LoopbackHub, repo: str) -> None:
     with pytest.raises(InvalidInput) as error:

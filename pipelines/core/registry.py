@@ -106,7 +106,7 @@ class Registry:
         """Use several models at once: all or none, so that nobody holds one while waiting for another."""
         self._verify(wanted, exclusive)
         ticket = Ticket(wanted, exclusive, timeout, next(self._numbers))
-        leases = self._obtain(ticket, stop or Stop(), progress or _silent)
+        leases = self._obtain(ticket, Stop() if stop is None else stop, progress or _silent)
         try:
             yield leases
         finally:

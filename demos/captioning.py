@@ -8,11 +8,10 @@ import gradio as gr
 
 from demos import cards
 from demos.edge import Edge, Updates
-from demos.look import SAMPLES
 from demos.runs import Run
 from demos.tab import Built, Tab
 from demos.text import label, say
-from demos.widgets import Form
+from demos.widgets import Form, picture_samples
 from pipelines.core.streaming import Event, TextDelta
 
 EXAMPLES = ("cat", "boat", "car", "city")
@@ -61,10 +60,7 @@ def build(edge: Edge) -> Built:
             form.field("question")
             run.buttons()
             run.lines()
-            gr.Examples(
-                [[str(SAMPLES / f"{name}.jpg")] for name in EXAMPLES], [image], label=label("examples"),
-                cache_examples=False, api_visibility="private", api_name="captioning_example",
-            )  # fmt: skip
+            picture_samples(EXAMPLES, image, "captioning")
         with gr.Column(scale=1, min_width=320):
             parts = {
                 "caption": gr.Textbox(
@@ -78,6 +74,7 @@ def build(edge: Edge) -> Built:
                 "others": gr.HTML(elem_id="captioning-others"),
             }
             run.made()
+            run.copies()
             models = form.models()
             form.rest()
     run.on([run.go.click], lambda raw, lang: Caption(parts, lang), list(parts.values()))

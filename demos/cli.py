@@ -48,8 +48,9 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for bad input, 1 for another failure, 130 after Ctrl-C."""
-    args = build_parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
-    lang = language(getattr(args, "lang", None) or os.environ.get("LC_ALL") or os.environ.get("LANG", ""))
+    argv = list(sys.argv[1:] if argv is None else argv)
+    lang = spoken(argv)
+    args = build_parser(argv, lang).parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         return _run(args, lang)
@@ -59,6 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DemoError as error:
         _complain(error, lang)
         return error.exit_code
+    except BrokenPipeError:  # the reader has enough (| head); nothing more may be flushed to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def spoken(argv: Sequence[str]) -> str:
+    """The language of --lang, else of the environment."""
+    given = _common("en").parse_known_args(argv)[0]
+    return language(getattr(given, "lang", None) or os.environ.get("LC_ALL") or os.environ.get("LANG", ""))
 
 
 def _run(args: argparse.Namespace, lang: str) -> int:
@@ -77,7 +87,7 @@ def _run(args: argparse.Namespace, lang: str) -> int:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    names = ("device", "budget_mb", "host", "port")
+    names = ("device", "budget_mb", "host", "port", "pin")
     flags: dict[str, Any] = {name: getattr(args, name, None) for name in names}
     try:
         return Settings.read(offline=getattr(args, "offline", None), **flags)
@@ -92,34 +102,39 @@ def _complain(error: DemoError, lang: str) -> None:
 # -- what can be asked ------------------------------------------------------------------------------
 
 
-def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+def build_parser(argv: Sequence[str] = (), lang: str = "en") -> argparse.ArgumentParser:
     """The whole command line. Only the command in `argv` gets its pipeline's flags, for that imports the pipeline."""
-    common = _common()
-    parser = argparse.ArgumentParser(prog="app.py", description=__doc__, parents=[common])
-    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on (7860)")
+
+    def told(key: str) -> str:
+        return say(f"cli_help_{key}", lang)
+
+    common = _common(lang)
+    parser = argparse.ArgumentParser(prog="app.py", description=told("program"), parents=[common])
+    parser.add_argument("--host", help=told("host"))
+    parser.add_argument("--port", type=int, help=told("port"))
+    parser.add_argument("--pin", help=told("pin"))
     commands = parser.add_subparsers(dest="command")
     for name, command in COMMANDS.items():
-        _add_task(commands.add_parser(name, parents=[common], help=f"run {command.task}"), name, command, name in argv)
+        _add_task(commands.add_parser(name, parents=[common], help=told(name)), name, command, name in argv)
     for name in ("models", "doctor"):
-        commands.add_parser(name, parents=[common])
-    evaluate = commands.add_parser("evaluate", parents=[common], help="figures over a labelled file")
+        commands.add_parser(name, parents=[common], help=told(name))
+    evaluate = commands.add_parser("evaluate", parents=[common], help=told("evaluate"))
     evaluate.add_argument("task", choices=TASKS)
-    evaluate.add_argument("--data", required=True, type=Path, help="the labelled file")
+    evaluate.add_argument("--data", required=True, type=Path, help=told("data"))
     evaluate.add_argument("--model", default="")
     evaluate.add_argument("--adapter", dest="adapters", action="append", default=[], metavar="ID[:WEIGHT]")
     evaluate.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     return parser
 
 
-def _common() -> argparse.ArgumentParser:
+def _common(lang: str) -> argparse.ArgumentParser:
     """Flags that may stand before or after the command."""
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--offline", action="store_true", help="never use the network")
+    common.add_argument("--offline", action="store_true", help=say("cli_help_offline", lang))
     common.add_argument("--device", help="auto | cpu | cuda | mps")
-    common.add_argument("--budget-mb", type=int, help="memory for models, in MiB")
+    common.add_argument("--budget-mb", type=int, help=say("cli_help_budget", lang))
     common.add_argument("--lang", choices=LANGUAGES)
-    common.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    common.add_argument("--json", action="store_true", help=say("cli_help_json", lang))
     return common
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from demos.plain import plain
 from demos.replies import explain
 from demos.text import say
+from pipelines.core.specs import ModelSpec
 from pipelines.core.streaming import Progress
 from pipelines.house import House
 
@@ -128,7 +129,14 @@ def models(house: House, lang: str, *, as_json: bool) -> None:
         return
     for row in rows:
         spec = house.catalog.model(row["id"])
-        missing = house.sources.missing(spec)
-        state = explain(missing, lang) if missing else say("cli_ready", lang)
         mark = "*" if row["default"] else " "
-        sys.stdout.write(f"{mark} {row['task']:14} {row['id']:28} {row['tier']:8} {row['size_mb']:>7} MB  {state}\n")
+        licence = f"{spec.license}, {say('cli_restricted', lang)}" if spec.restricted else spec.license
+        about = f"{row['size_mb']:>7} MB  {','.join(spec.languages):8} {licence:28}"
+        sys.stdout.write(f"{mark} {row['task']:14} {row['id']:28} {row['tier']:8} {about} {state(house, spec, lang)}\n")
+
+
+def state(house: House, spec: ModelSpec, lang: str) -> str:
+    """Whether a model can be used here: ready, after a download, or why not."""
+    if missing := house.sources.missing(spec):
+        return explain(missing, lang)
+    return say("cli_ready", lang) if house.sources.here(spec) else say("cli_download", lang, size_mb=spec.size_mb)

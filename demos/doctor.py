@@ -50,9 +50,14 @@ def text(found: dict[str, Any], lang: str) -> str:
         say("doctor_offline", lang, state=yes_no[found["offline"]]),
     ]
     for task, tab in found["tabs"].items():
-        state = explain(DemoError(tab["missing"], **tab["params"]), lang) if tab["missing"] else say("cli_ready", lang)
-        lines.append(f"  {task:14} {tab['model'] or '–':28} {state}")
+        lines.append(f"  {task:14} {tab['model'] or '–':28} {_state(tab, lang)}")
     return "\n".join(lines)
+
+
+def _state(tab: dict[str, Any], lang: str) -> str:
+    if tab["missing"]:
+        return explain(DemoError(tab["missing"], **tab["params"]), lang)
+    return say("cli_ready", lang) if tab["here"] else say("cli_download", lang, size_mb=tab["size_mb"])
 
 
 def _version(name: str) -> str | None:
@@ -74,10 +79,16 @@ def _device(house: House) -> dict[str, Any]:
 
 
 def _tab(house: House, task: str) -> dict[str, Any]:
-    """The model a tab starts with, and why not if it cannot."""
+    """The model a tab starts with, whether its files are here, and why not if it cannot be used."""
     try:
         spec = house.catalog.model(house.default_model(task))
     except DemoError as error:
-        return {"model": "", "missing": error.code, "params": error.params}
+        return {"model": "", "here": False, "size_mb": 0, "missing": error.code, "params": error.params}
     missing = house.sources.missing(spec)
-    return {"model": spec.id, "missing": missing.code if missing else "", "params": missing.params if missing else {}}
+    return {
+        "model": spec.id,
+        "here": house.sources.here(spec),
+        "size_mb": spec.size_mb,
+        "missing": missing.code if missing else "",
+        "params": missing.params if missing else {},
+    }

@@ -88,7 +88,8 @@ class Edge:
             yield frame.busy(lang)
             try:
                 given = raw(*values)
-                yield pages.begin(view(given, lang))
+                if updates := pages.begin(view(given, lang)):
+                    yield updates
                 stream = await self._stream(task, given, visitor_of(request))
                 async with aclosing(self._bridge.events(stream)) as events:
                     async for event in events:

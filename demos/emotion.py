@@ -9,11 +9,10 @@ import gradio as gr
 
 from demos import cards
 from demos.edge import Edge, Updates
-from demos.look import SAMPLES
 from demos.runs import Run
 from demos.tab import Built, Tab
 from demos.text import label, messages, say
-from demos.widgets import Form
+from demos.widgets import Form, picture_samples
 from pipelines.core.streaming import Event
 
 EXAMPLES = (
@@ -113,6 +112,7 @@ def build(edge: Edge) -> Built:
             )  # fmt: skip
             parts["verdict"] = gr.HTML(elem_id="emotion-verdict")
             run.made()
+            run.copies()
             models = form.models()
             form.rest()
     run.on([run.go.click], lambda raw, lang: Readings(parts, raw, lang), list(parts.values()))
@@ -126,10 +126,8 @@ def _examples(text: Any, aspect: Any, image: Any) -> None:
         example_labels=[f"{row[0]}{f' ({row[1]})' if row[1] else ''}" for row in EXAMPLES],
         api_visibility="private", api_name="emotion_example",
     )  # fmt: skip
-    gr.Examples(
-        [[str(SAMPLES / f"{name}.jpg")] for name in PICTURES], [image], label=label("emotion_faces"),
-        cache_examples=False, api_visibility="private", api_name="emotion_picture",
-    )  # fmt: skip
+    gr.HTML(cards.both("emotion_faces"))
+    picture_samples(PICTURES, image, "emotion")
 
 
 TAB = Tab("emotion", build)

@@ -137,7 +137,7 @@ class Panel:
         with gr.Row(equal_height=False, elem_classes="steer"):
             self.which = gr.Dropdown([], label=label("models_which"), elem_id="models-which", scale=3, min_width=240)
             self.load = gr.Button(label("models_load"), variant="primary", elem_id="models-load", min_width=110)
-            self.halt = gr.Button(label("stop"), variant="stop", elem_id="models-stop", min_width=110)
+            self.halt = gr.Button(label("stop"), elem_id="models-stop", min_width=110)
         self.status = gr.HTML(elem_id="models-status", elem_classes="status-line")
         with gr.Row(equal_height=False, elem_classes="steer"):
             self.there = gr.Dropdown([], label=label("models_there"), elem_id="models-there", scale=3, min_width=240)

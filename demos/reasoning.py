@@ -159,11 +159,12 @@ def build(edge: Edge) -> Built:
             )  # fmt: skip
             run.buttons()
             run.lines()
+            run.made()
             gr.Examples(
                 [[text] for text in EXAMPLES], [box], label=label("examples"), cache_examples=False,
                 api_visibility="private", api_name="reasoning_example",
             )  # fmt: skip
-            run.made()
+            run.copies()
         with gr.Column(scale=2, min_width=320):
             models = form.models()
             form.rest(without=("messages", "alternatives"))

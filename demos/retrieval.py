@@ -84,6 +84,7 @@ def build(edge: Edge) -> Built:
                 "scores": gr.HTML(elem_id="retrieval-scores"),
             }  # fmt: skip
             run.made()
+            run.copies()
             models = form.models()
             form.rest()
     samples.click(sample_gallery, None, [gallery], api_name="retrieval_samples", **QUICK)

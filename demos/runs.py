@@ -26,6 +26,9 @@ Asked = Callable[..., dict[str, Any]]
 ViewOf = Callable[[dict[str, Any], str], View]
 
 
+SECONDS_KEPT = 3_600
+
+
 class Run:
     """Buttons and lines of one task's runs; a Frame for the edge."""
 
@@ -45,9 +48,14 @@ class Run:
         self.status = gr.HTML(elem_id=f"{self.task}-status", elem_classes="status-line")
 
     def made(self) -> None:
-        """The result line and the same request by the other ways in."""
+        """The result line, and a button that keeps the seed it shows."""
         self.result = gr.HTML(elem_id=f"{self.task}-made")
-        with gr.Accordion(label("copy_as"), open=False, elem_id=f"{self.task}-copy") as self.copies:
+        self.seed = gr.State(None, time_to_live=SECONDS_KEPT)
+        self.keep = gr.Button(label("keep_seed"), size="sm", visible=False, elem_id=f"{self.task}-keep")
+
+    def copies(self) -> None:
+        """The same request by the other ways in."""
+        with gr.Accordion(label("copy_as"), open=False, elem_id=f"{self.task}-copy") as self.shapes:
             with gr.Tabs():
                 self.codes = [self._code(name, language) for name, language in SHAPES]
             gr.Markdown(label("copy_as_help"))
@@ -74,7 +82,7 @@ class Run:
         return listener(
             self.form.edge.handler(self.task, raw or self.form.raw, view, self),
             list(inputs or self.form.inputs),
-            [*outputs, self.status, self.go, self.halt, self.result],
+            [*outputs, self.status, self.go, self.halt, self.result, self.seed, self.keep],
             api_name=f"{self.task}_{name}",
             concurrency_id=self.task,
             concurrency_limit=None,  # the house decides who computes
@@ -85,6 +93,8 @@ class Run:
     def wire(self, inputs: Sequence[Any] | None = None, raw: Asked | None = None) -> None:
         """Stop, and the request in other words whenever it is looked at or has changed."""
         self.halt.click(self.form.edge.stopper(self.task), None, None, api_name=f"{self.task}_stop", **QUICK)
+        if seed := self.form.component("seed"):
+            self.keep.click(lambda kept: kept, [self.seed], [seed], api_name=f"{self.task}_seed", **QUICK)
         asked = list(inputs or self.form.inputs)
         ask = raw or self.form.raw
 
@@ -98,7 +108,7 @@ class Run:
             if part not in chats
         ]
         gr.on(
-            [self.copies.expand, *changes],
+            [self.shapes.expand, *changes],
             write,
             asked,
             self.codes,
@@ -124,6 +134,8 @@ class Run:
         return {
             self.status: cards.said(say("stopped_partly" if stopped else "done", lang)),
             self.result: cards.made_line(self.house, result.made, lang, seconds),
+            self.seed: result.made.seed,
+            self.keep: gr.update(visible=result.made.seed is not None),
             **self._at_rest(),
         }
 

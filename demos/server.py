@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -21,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 
 from demos.bridge import Bridge
 from demos.metrics import CONTENT_TYPE, Metrics
-from demos.middleware import guard
+from demos.middleware import guard, is_loopback
 from demos.openai_api import routes
 from demos.replies import error_body, unexpected
 from demos.text import say
@@ -148,6 +149,8 @@ class DrainingServer(uvicorn.Server):
             host = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host
             lang = language(os.environ.get("LANG", ""))
             sys.stderr.write(say("serving", lang, url=f"http://{host}:{port}/") + "\n")
+            if (pin := self._house.settings.pin) and not is_loopback(self.config.host):
+                sys.stderr.write(say("serving_pin", lang, pin=pin) + "\n")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends at once."""
@@ -183,7 +186,7 @@ def make_server(app: FastAPI, settings: Settings, house: House) -> DrainingServe
 
 def serve(settings: Settings) -> int:
     """Serve until told to stop; returns the exit code."""
-    settings = for_space(settings)
+    settings = with_pin(for_space(settings))
     folder = Path(tempfile.mkdtemp(prefix="synesthesia-"))
     prepare_environment(folder)
     tempfile.tempdir = str(folder)
@@ -206,6 +209,13 @@ def for_space(settings: Settings) -> Settings:
     host = os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if on_space() else settings.host)
     port = int(os.environ.get("GRADIO_SERVER_PORT") or settings.port)
     return dataclasses.replace(settings, host=host, port=port)
+
+
+def with_pin(settings: Settings) -> Settings:
+    """A PIN of six digits where other machines come in and the host chose none; a Space is public by intention."""
+    if settings.pin or on_space() or is_loopback(settings.host):
+        return settings
+    return dataclasses.replace(settings, pin=f"{secrets.randbelow(10**6):06d}")
 
 
 def _preload(house: House) -> None:

@@ -41,9 +41,11 @@ class Reading:
         return {}
 
     def done(self, result: Any) -> Updates:
+        picture = spectrogram(result.mel, result.mel_hop, result.rate)
         return {
             self.parts["sound"]: save(result.wav, "wav")["path"],
-            self.parts["mel"]: spectrogram(result.mel, result.mel_hop, result.rate),
+            self.parts["caption"]: cards.hint(say("speech_mel", self.lang)),
+            self.parts["mel"]: gr.update(value=picture, visible=True),
             self.parts["sentences"]: sentence_table(result.sentences, self.lang),
             self.parts["facts"]: facts(result, self.lang),
         }
@@ -136,17 +138,20 @@ def build(edge: Edge) -> Built:
                     buttons=["download"],
                 ),  # fmt: skip
                 "facts": gr.HTML(elem_id="speech-facts"),
+                "caption": gr.HTML(elem_id="speech-mel-caption"),
                 "mel": gr.Image(
-                    label=label("speech_mel"),
+                    show_label=False,
                     interactive=False,
                     format="png",
                     elem_id="speech-mel",
+                    visible=False,
                     alt_text=label("speech_mel"),
                     buttons=["download", "fullscreen"],
                 ),  # fmt: skip
                 "sentences": gr.HTML(elem_id="speech-sentences"),
             }
             run.made()
+            run.copies()
     run.on([run.go.click], lambda raw, lang: Reading(parts, lang), list(parts.values()))
     run.wire()
     return Built((models.picker, *models.outputs), models.fresh)

@@ -85,6 +85,7 @@ def build(edge: Edge) -> Built:
                 "blank": gr.HTML(elem_id="text_to_image-blank"),
             }
             run.made()
+            run.copies()
     run.on([run.go.click, prompt.submit], lambda raw, lang: Drawing(parts, lang), list(parts.values()))
     run.wire()
     return Built((models.picker, *models.outputs), models.fresh)

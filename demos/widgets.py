@@ -14,6 +14,7 @@ import gradio as gr
 
 from demos import cards
 from demos.edge import Edge
+from demos.look import SAMPLES
 from demos.text import label, messages
 from demos.visitor import visitor_of
 from pipelines.core.params import MAX_ADAPTERS, Knob, knobs
@@ -92,6 +93,10 @@ class Form:
     def has(self, name: str) -> bool:
         return name in self._knobs
 
+    def component(self, name: str) -> Any:
+        """The component of a knob that was placed, or None."""
+        return next((field.components[0] for field in self.fields if field.name == name), None)
+
 
 def _words(task: str, name: str) -> dict[str, Any]:
     """Label and hint of a knob: the tab's own words, else the common ones."""
@@ -101,6 +106,28 @@ def _words(task: str, name: str) -> dict[str, Any]:
     if f"{key}_info" in known:
         words["info"] = label(f"{key}_info")
     return words
+
+
+def picture_samples(names: Sequence[str], target: Any, task: str) -> None:
+    """Small pictures to try: one click puts one into `target`. (gr.Examples would make buttons without a name.)"""
+    paths = [str(SAMPLES / f"{name}.jpg") for name in names]
+    shown = gr.Gallery(
+        paths,
+        label=label("examples"),
+        columns=max(4, len(paths)),
+        height=130,
+        interactive=False,
+        allow_preview=False,
+        object_fit="cover",
+        buttons=[],
+        elem_id=f"{task}-samples",
+        elem_classes="samples",
+    )
+
+    def take(event: gr.SelectData) -> str:
+        return paths[event.index]
+
+    shown.select(take, None, [target], api_name=f"{task}_sample", **QUICK)
 
 
 def paths_only(component: Any) -> Any:

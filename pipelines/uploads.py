@@ -86,7 +86,7 @@ def adapter_from_hub(
     wanted = AdapterSpec(
         id=repo, base=base, source=f"hf:{repo}", title={}, license="unknown", size_mb=MAX_UPLOAD / 2**20, owner=visitor
     )
-    folder = house.sources.fetch(wanted, stop=stop or Stop(), progress=progress or _silent)
+    folder = house.sources.fetch(wanted, stop=Stop() if stop is None else stop, progress=progress or _silent)
     files = [weights_file(folder, repo), *(path for path in [folder / CONFIG] if path.is_file())]
     return accept_adapter(house, base, files, visitor)
 

@@ -57,6 +57,11 @@ class Sources:
             return error
         return None
 
+    def here(self, spec: Spec) -> bool:
+        """True if its files are on this disk, so that using it needs no network."""
+        scheme, _, name = spec.source.partition(":")
+        return scheme != "hf" or cached_snapshot(self._settings.cache, name, spec) is not None
+
     def _require(self, spec: Spec) -> None:
         for module in spec.requires if isinstance(spec, ModelSpec) else ():
             if not _installed(module):

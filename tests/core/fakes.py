@@ -156,3 +156,14 @@ def until(true: Callable[[], object], seconds: float = 5) -> None:
             return
         end.wait(0.001)
     raise AssertionError("never came about")
+
+
+def use(registry: Registry, id: str, *adapters: str, **more: Any) -> None:
+    """Lease and release at once."""
+    with registry.lease(id, [AdapterUse(adapter) for adapter in adapters], **more):
+        pass
+
+
+def resident(registry: Registry) -> set[str]:
+    """Ids of what is in memory or being loaded."""
+    return {view.id for view in registry.status()}

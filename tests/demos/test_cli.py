@@ -121,10 +121,18 @@ def test_models_marks_what_can_be_used(capsys: pytest.CaptureFixture[str]) -> No
 def test_doctor_says_what_each_tab_will_run_and_why_not(lang: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json", "--lang", lang]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["tabs"]["reasoning"] == {"model": "smollm2-135m", "missing": "", "params": {}}
+    chat, drawing = report["tabs"]["reasoning"], report["tabs"]["text_to_image"]
+    assert chat["model"] == "smollm2-135m" and chat["here"] and not chat["missing"]
+    assert not drawing["here"] and drawing["size_mb"] > 0
     assert report["device"] == "cpu" and report["packages"]["gradio"]
     assert main(["doctor", "--lang", lang]) == 0
     assert "smollm2-135m" in capsys.readouterr().out
+
+
+def test_help_is_in_the_language_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--lang", "zh", "--help"])
+    assert "与语言模型对话" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from demos.server import ENVIRONMENT, for_space, private_paths
+from demos.server import ENVIRONMENT, for_space, private_paths, with_pin
 from pipelines.core.settings import Settings
 from tests.demos.conftest import Running
 
@@ -166,3 +167,9 @@ def test_nothing_outside_the_doors_answers(server: Running) -> None:
     hostile = {"host": "evil.example"}
     assert httpx.get(f"{server.url}/v1/models", headers=hostile).status_code == 421
     assert httpx.get(f"{server.url}/config", headers={"origin": "http://evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(("host", "pin", "made"), [("127.0.0.1", "", False), ("0.0.0.0", "", True), ("::", "77", False)])
+def test_who_lets_other_machines_in_has_a_pin(settings: Settings, host: str, pin: str, made: bool) -> None:
+    checked = with_pin(dataclasses.replace(settings, host=host, pin=pin))
+    assert (len(checked.pin) == 6) if made else checked.pin == pin

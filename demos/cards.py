@@ -24,10 +24,8 @@ def escape(value: object) -> str:
 def choice(house: House, spec: ModelSpec, lang: str) -> str:
     """How a model is named in a picker: title, tier, licence, and what keeps it from running."""
     licence = spec.license + (f" ({say('restricted', lang)})" if spec.restricted else "")
-    parts = [spec.title[lang], say(f"tier_{spec.tier}", lang), licence]
-    if house.sources.missing(spec):
-        parts.append(say("not_here", lang))
-    return " · ".join(parts)
+    missing = (say("not_here", lang),) if house.sources.missing(spec) else ()
+    return " · ".join((spec.title[lang], *missing, say(f"tier_{spec.tier}", lang), licence))
 
 
 def needs_download(house: House, spec: ModelSpec | AdapterSpec) -> bool:

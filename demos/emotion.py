@@ -12,7 +12,7 @@ from demos.edge import Edge, Updates
 from demos.runs import Run
 from demos.tab import Built, Tab
 from demos.text import label, messages, say
-from demos.widgets import Form, picture_samples
+from demos.widgets import Form, picture_samples, samples
 from pipelines.core.streaming import Event
 
 EXAMPLES = (
@@ -121,13 +121,9 @@ def build(edge: Edge) -> Built:
 
 
 def _examples(text: Any, aspect: Any, image: Any) -> None:
-    gr.Examples(
-        [list(row) for row in EXAMPLES], [text, aspect], label=label("examples"), cache_examples=False,
-        example_labels=[f"{row[0]}{f' ({row[1]})' if row[1] else ''}" for row in EXAMPLES],
-        api_visibility="private", api_name="emotion_example",
-    )  # fmt: skip
-    gr.HTML(cards.both("emotion_faces"))
+    samples(EXAMPLES, [text, aspect], "emotion")
     picture_samples(PICTURES, image, "emotion")
+    gr.HTML(cards.both("emotion_faces"), elem_classes="caption")
 
 
 TAB = Tab("emotion", build)

@@ -16,7 +16,7 @@ from demos.edge import JOINER, Edge, Updates, plain_markdown
 from demos.runs import Run
 from demos.tab import Built, Tab
 from demos.text import label, say
-from demos.widgets import QUICK, Form
+from demos.widgets import QUICK, Form, samples
 from pipelines.core.errors import InvalidInput
 from pipelines.core.streaming import Event, TextDelta, Thought
 
@@ -160,10 +160,7 @@ def build(edge: Edge) -> Built:
             run.buttons()
             run.lines()
             run.made()
-            gr.Examples(
-                [[text] for text in EXAMPLES], [box], label=label("examples"), cache_examples=False,
-                api_visibility="private", api_name="reasoning_example",
-            )  # fmt: skip
+            samples([(text,) for text in EXAMPLES], [box], "reasoning")
             run.copies()
         with gr.Column(scale=2, min_width=320):
             models = form.models()

@@ -13,7 +13,7 @@ from demos.look import SAMPLES
 from demos.runs import Run
 from demos.tab import Built, Tab
 from demos.text import label, say
-from demos.widgets import QUICK, Form
+from demos.widgets import QUICK, Form, samples
 from pipelines.core.streaming import Event
 
 EXAMPLES = ("a red car on a road", "something to eat", "夜晚的城市", "a picture without any animals")
@@ -67,16 +67,13 @@ def build(edge: Edge) -> Built:
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320):
             gallery = form.field("gallery", columns=4, height=220)
-            samples = gr.Button(label("retrieval_samples"), size="md", elem_id="retrieval-samples")
+            take_ours = gr.Button(label("retrieval_samples"), size="md", elem_id="retrieval-samples")
             query = form.field("query")
             with gr.Accordion(label("retrieval_by_picture"), open=False):
                 form.field("image", height=220)
             run.buttons()
             run.lines()
-            gr.Examples(
-                [[text] for text in EXAMPLES], [query], label=label("examples"), cache_examples=False,
-                api_visibility="private", api_name="retrieval_example",
-            )  # fmt: skip
+            samples([(text,) for text in EXAMPLES], [query], "retrieval")
         with gr.Column(scale=1, min_width=320):
             parts = {
                 "hits": gr.Gallery(label=label("retrieval_hits"), columns=3, interactive=False, height=380,
@@ -87,7 +84,7 @@ def build(edge: Edge) -> Built:
             run.copies()
             models = form.models()
             form.rest()
-    samples.click(sample_gallery, None, [gallery], api_name="retrieval_samples", **QUICK)
+    take_ours.click(sample_gallery, None, [gallery], api_name="retrieval_samples", **QUICK)
     run.on([run.go.click, query.submit], lambda raw, lang: Hits(parts, raw["gallery"], lang), list(parts.values()))
     run.wire()
     return Built((models.picker, *models.outputs), models.fresh)

@@ -14,7 +14,7 @@ from demos.rest import save
 from demos.runs import Run
 from demos.tab import Built, Tab
 from demos.text import label, say
-from demos.widgets import Form
+from demos.widgets import Form, samples
 from pipelines.core.streaming import Event
 
 EXAMPLES = (
@@ -121,10 +121,7 @@ def build(edge: Edge) -> Built:
             text = form.field("text")
             run.buttons()
             run.lines()
-            gr.Examples(
-                [[example] for example in EXAMPLES], [text], label=label("examples"), cache_examples=False,
-                api_visibility="private", api_name="speech_example",
-            )  # fmt: skip
+            samples([(example,) for example in EXAMPLES], [text], "speech")
             models = form.models()
             form.rest()
         with gr.Column(scale=1, min_width=320):

@@ -12,7 +12,7 @@ from demos.rest import save
 from demos.runs import Run
 from demos.tab import Built, Tab
 from demos.text import label, say
-from demos.widgets import Form
+from demos.widgets import Form, samples
 from pipelines.core.streaming import Event, Preview
 
 EXAMPLES = (
@@ -57,10 +57,7 @@ def build(edge: Edge) -> Built:
             prompt = form.field("prompt")
             run.buttons()
             run.lines()
-            gr.Examples(
-                [[text] for text in EXAMPLES], [prompt], label=label("examples"), cache_examples=False,
-                api_visibility="private", api_name="text_to_image_example",
-            )  # fmt: skip
+            samples([(text,) for text in EXAMPLES], [prompt], "text_to_image")
             models = form.models()
             form.rest()
         with gr.Column(scale=1, min_width=320):

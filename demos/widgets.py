@@ -108,14 +108,34 @@ def _words(task: str, name: str) -> dict[str, Any]:
     return words
 
 
+def samples(rows: Sequence[Sequence[str]], targets: Sequence[Any], task: str) -> None:
+    """Texts to try: one click fills `targets`. (gr.Examples would go around the queue, by a door that is shut.)"""
+    names = [f"{row[0]} ({row[1]})" if len(row) > 1 and row[1] else row[0] for row in rows]
+    shown = gr.Dataset(
+        components=list(targets),
+        samples=[list(row) for row in rows],
+        sample_labels=names,
+        label=label("examples"),
+        type="index",
+        elem_id=f"{task}-examples",
+    )
+
+    def take(index: int) -> Any:
+        return rows[index][0] if len(targets) == 1 else list(rows[index])
+
+    shown.click(take, [shown], list(targets), api_name=f"{task}_example", **QUICK)
+
+
 def picture_samples(names: Sequence[str], target: Any, task: str) -> None:
-    """Small pictures to try: one click puts one into `target`. (gr.Examples would make buttons without a name.)"""
+    """Small pictures to try: one click puts one into `target`."""
     paths = [str(SAMPLES / f"{name}.jpg") for name in names]
+    gr.HTML(cards.both("examples"), elem_classes="caption")
     shown = gr.Gallery(
         paths,
-        label=label("examples"),
-        columns=max(4, len(paths)),
-        height=130,
+        show_label=False,
+        columns=4,
+        fit_columns=False,
+        height=110,
         interactive=False,
         allow_preview=False,
         object_fit="cover",
@@ -267,10 +287,11 @@ class Adapters:
             self.weights = [
                 gr.Slider(-2, 2, 1, step=0.05, visible=False, elem_id=f"{name}-weight-{i}") for i in range(MAX_ADAPTERS)
             ]
+            self.about = gr.HTML()
             self._add_own(name, models)
         form.add("adapters", self.picker, *self.weights, take=_uses)
         self.picker.input(
-            form.edge.guarded(self._weigh), [self.picker], self.weights,
+            form.edge.guarded(self._weigh), [self.picker], [*self.weights, self.about],
             api_name=f"{name}_weights", **QUICK,
         )  # fmt: skip
 
@@ -285,7 +306,7 @@ class Adapters:
         add.click(
             self.form.edge.guarded(self._accept),
             [models.picker, files, repo, self.picker],
-            [self.picker, *self.weights],
+            self.outputs,
             api_name=f"{name}_adapter",
             concurrency_id="adapters",
             concurrency_limit=2,
@@ -295,7 +316,7 @@ class Adapters:
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.picker, *self.weights]
+        return [self.picker, *self.weights, self.about]
 
     def offer(self, base: str, lang: str, visitor: str, chosen: Sequence[str] = ()) -> dict[Any, Any]:
         """The adapters of a model, those in `chosen` taken."""
@@ -306,14 +327,12 @@ class Adapters:
         }
 
     def _sliders(self, chosen: Sequence[str], lang: str, visitor: str) -> dict[Any, Any]:
-        updates = {}
-        for at, slider in enumerate(self.weights):
-            if at < len(chosen):
-                spec = self.house.catalog.adapter(chosen[at], visitor)
-                updates[slider] = gr.update(visible=True, label=spec.title[lang], value=spec.weight)
-            else:
-                updates[slider] = gr.update(visible=False)
-        return updates
+        """A weight and a card for each chosen adapter."""
+        specs = [self.house.catalog.adapter(id, visitor) for id in chosen[:MAX_ADAPTERS]]
+        updates: dict[Any, Any] = {slider: gr.update(visible=False) for slider in self.weights}
+        for slider, spec in zip(self.weights, specs, strict=False):
+            updates[slider] = gr.update(visible=True, label=spec.title[lang], value=spec.weight)
+        return updates | {self.about: "".join(cards.adapter_card(spec, lang) for spec in specs)}
 
     def _weigh(self, request: Any, lang: str, chosen: list[str]) -> dict[Any, Any]:
         return self._sliders(chosen or [], lang, visitor_of(request))

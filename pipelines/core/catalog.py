@@ -54,14 +54,14 @@ class Catalog:
         try:
             return self._models[id]
         except KeyError:
-            raise UnknownModel("unknown_model", id=id, known=", ".join(sorted(self._models))) from None
+            raise UnknownModel("unknown_model", id=id[:80], known=", ".join(sorted(self._models))) from None
 
     def adapter(self, id: str, visitor: str | None = None) -> AdapterSpec:
         """The card of that id; another visitor's upload is as unknown as a missing one."""
         spec = self._adapters.get(id)
         if spec is None or (visitor is not None and spec.owner and spec.owner != visitor):
             known = sorted(a.id for a in self._adapters.values() if not a.owner or a.owner == visitor)
-            raise UnknownModel("unknown_adapter", id=id, known=", ".join(known) or "–")
+            raise UnknownModel("unknown_adapter", id=id[:80], known=", ".join(known) or "–")
         return spec
 
     def models(self, task: str | None = None) -> tuple[ModelSpec, ...]:

@@ -2,8 +2,8 @@
 
 One load however many ask, first come first served, nothing evicted that is in use, nothing evicted unless that makes
 enough room, adapters before bases, least recently used first. Knows no framework: loading.py says what a loader is,
-turns.py keeps the
-queue, residents.py the books. Nothing slow is done under the registry's lock: no load, no fetch, no free.
+turns.py keeps the queue, residents.py the books. Nothing slow is done under the registry's lock: no load, no fetch,
+no free.
 """
 
 from __future__ import annotations

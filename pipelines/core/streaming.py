@@ -83,7 +83,7 @@ class Stop:
 
     @property
     def timed_out(self) -> bool:
-        return self._deadline is not None and time.monotonic() > self._deadline
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
     def __bool__(self) -> bool:
         """True once the work should end: poll this in step callbacks and StoppingCriteria."""
@@ -97,7 +97,9 @@ class Stop:
             raise TimedOut("timed_out", seconds=self._seconds)
 
     def wait(self, seconds: float) -> bool:
-        """Sleep at most that long; True as soon as a stop is asked for."""
+        """Sleep at most that long; True as soon as the work should end."""
+        if self._deadline is not None:
+            seconds = max(0.0, min(seconds, self._deadline - time.monotonic()))
         return self._event.wait(seconds) or self.timed_out
 
 

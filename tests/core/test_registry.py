@@ -1,4 +1,4 @@
-"""Each rule of the registry about loads, turns, stops and leases, one test. The loader holds numbers, the clock passes when told to."""
+"""Each rule of the registry about loads, turns, stops and leases, one test. The loader holds numbers for weights."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ from pipelines.core.errors import (
     TimedOut,
     UnknownModel,
 )
-from pipelines.core.registry import Registry
 from pipelines.core.specs import AdapterUse
 from pipelines.core.streaming import Progress, Stop
-from tests.core.fakes import (MB, FakeLoader, Worker, adapter_card, fetch_nothing, make_registry, resident, until, use)
+from tests.core.fakes import (
     MB,
-    Clock,
     FakeLoader,
     Worker,
     adapter_card,
     fetch_nothing,
     make_registry,
     model_card,
+    resident,
     until,
+    use,
 )
-
 
 # -- one load ------------------------------------------------------------------------------------
 

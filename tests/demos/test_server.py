@@ -169,7 +169,9 @@ def test_nothing_outside_the_doors_answers(server: Running) -> None:
     assert httpx.get(f"{server.url}/config", headers={"origin": "http://evil.example"}).status_code == 403
 
 
-@pytest.mark.parametrize(("host", "pin", "made"), [("127.0.0.1", "", False), ("0.0.0.0", "", True), ("::", "77", False)])
+@pytest.mark.parametrize(
+    ("host", "pin", "made"), [("127.0.0.1", "", False), ("0.0.0.0", "", True), ("::", "77", False)]
+)
 def test_who_lets_other_machines_in_has_a_pin(settings: Settings, host: str, pin: str, made: bool) -> None:
     checked = with_pin(dataclasses.replace(settings, host=host, pin=pin))
     assert (len(checked.pin) == 6) if made else checked.pin == pin

@@ -36,7 +36,9 @@ def needs_download(house: House, spec: ModelSpec | AdapterSpec) -> bool:
 def notice(house: House, spec: ModelSpec, lang: str) -> str:
     """What a visitor should know before running this model: what is missing and what to do, or the download."""
     if missing := house.sources.missing(spec):
-        words = [explain(missing, lang), say("missing_help", lang)]
+        words = [explain(missing, lang)]
+        if missing.code == "offline_not_cached":
+            words.append(say("missing_help", lang))
         others = [s.title[lang] for s in house.catalog.models(spec.task) if house.sources.missing(s) is None]
         if others:
             words.append(say("missing_others", lang, known=", ".join(others)))

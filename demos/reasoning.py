@@ -154,7 +154,7 @@ def build(edge: Edge) -> Built:
                 elem_id="reasoning-chat", placeholder=label("reasoning_placeholder"), allow_tags=False,
             )  # fmt: skip
             box = gr.Textbox(
-                label=label("reasoning_message"), lines=2, max_lines=8, elem_id="reasoning-box",
+                label=label("reasoning_message"), lines=1, max_lines=8, elem_id="reasoning-box",
                 placeholder=label("reasoning_hint"), submit_btn=False,
             )  # fmt: skip
             run.buttons()

@@ -38,7 +38,7 @@ class Opened:
     def tab(self, name: str) -> None:
         """Open a tab and wait until it is drawn."""
         self.page.locator(f'button[role="tab"][aria-controls="tab-{name}"]').first.click()
-        self.page.locator(f"#tab-{name} .intro").wait_for(state="visible")
+        self.page.locator(f"#tab-{name} .intro").first.wait_for(state="visible")
 
     def text(self, selector: str) -> str:
         return self.page.locator(selector).inner_text()

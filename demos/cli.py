@@ -87,7 +87,7 @@ def _run(args: argparse.Namespace, lang: str) -> int:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    names = ("device", "budget_mb", "host", "port", "pin")
+    names = ("device", "budget_mb", "host", "port", "pin", "mcp")
     flags: dict[str, Any] = {name: getattr(args, name, None) for name in names}
     try:
         return Settings.read(offline=getattr(args, "offline", None), **flags)
@@ -113,6 +113,7 @@ def build_parser(argv: Sequence[str] = (), lang: str = "en") -> argparse.Argumen
     parser.add_argument("--host", help=told("host"))
     parser.add_argument("--port", type=int, help=told("port"))
     parser.add_argument("--pin", help=told("pin"))
+    parser.add_argument("--mcp", action="store_true", default=None, help=told("mcp"))
     commands = parser.add_subparsers(dest="command")
     for name, command in COMMANDS.items():
         _add_task(commands.add_parser(name, parents=[common], help=told(name)), name, command, name in argv)

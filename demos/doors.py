@@ -25,8 +25,11 @@ _OPEN = (  # (methods, what the path must match in full)
     (("POST",), r"/pin"),
 )
 _PATTERNS = tuple((methods, re.compile(pattern, re.DOTALL)) for methods, pattern in _OPEN)
+MCP = "/mcp"  # a door of its own, shut unless asked for
 
 
-def is_open(method: str, path: str) -> bool:
+def is_open(method: str, path: str, *, mcp: bool = False) -> bool:
     """True if a request may go on to the app; `path` is the decoded path."""
+    if path == MCP:
+        return mcp
     return any(method in methods and pattern.fullmatch(path) for methods, pattern in _PATTERNS)

@@ -7,29 +7,39 @@ computing for a caller who left.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
+import gradio as gr
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp_types import AudioContent, CallToolRequestParams, CallToolResult, ContentBlock, ImageContent
-from mcp_types import ListToolsResult, TextContent, Tool, ToolAnnotations
+from mcp_types import (
+    AudioContent,
+    CallToolRequestParams,
+    CallToolResult,
+    ContentBlock,
+    ImageContent,
+    ListToolsResult,
+    TextContent,
+    Tool,
+    ToolAnnotations,
+)
 from starlette.concurrency import run_in_threadpool
 
 from demos.bridge import Bridge
 from demos.catalogue import catalogue, resident
+from demos.edge import told_to_programs
 from demos.layer import Receive, Scope, Send
 from demos.middleware import MAX_BODY
-from demos.plain import ending, plain
-from demos.replies import expected, explain, reply
+from demos.plain import plain
+from demos.replies import reply
 from demos.rest import ENDPOINTS
 from demos.text import messages, say
 from demos.visitor import language_of, visitor_of
-from pipelines.core.errors import Cancelled, DemoError, InvalidInput
+from pipelines.core.errors import Cancelled, InvalidInput
 from pipelines.core.params import MEDIA, Knob, json_schema, knobs
 from pipelines.core.streaming import Done, Progress
 from pipelines.house import pipeline_class
@@ -105,7 +115,7 @@ def _schema(task: str, lang: str) -> dict[str, Any]:
 
 def _described(task: str, knob: Knob, lang: str) -> str:
     known = messages()
-    key = next(key for key in (f"{task}_{knob.name}", f"knob_{knob.name}", knob.name) if key in known)
+    key = next(key for key in (f"{task}_{knob.name}", f"knob_{knob.name}", f"mcp_{knob.name}") if key in known)
     hints = [f"{key}_info"] if f"{key}_info" in known else []
     return " – ".join(say(word, lang) for word in (key, *hints, *(["mcp_file"] if knob.kind in MEDIA else [])))
 
@@ -122,13 +132,10 @@ class Desk:
     async def call(self, context: Any, params: CallToolRequestParams) -> CallToolResult:
         """The result as JSON, its pictures and sounds after it; what a person may be told of an error as an error."""
         try:
-            return await self._result(context, params.name, params.arguments or {})
-        except DemoError as error:
-            told = error
-        except Exception as error:  # noqa: BLE001 - the protocol's library would answer with the error's own text
-            told = expected(error)
-        text = f"{explain(told, language_of(context.request))} [{told.code}]"
-        return CallToolResult(content=[TextContent(text=text)], is_error=True)
+            with told_to_programs(language_of(context.request)):
+                return await self._result(context, params.name, params.arguments or {})
+        except gr.Error as error:
+            return CallToolResult(content=[TextContent(text=error.message)], is_error=True)
 
     async def _result(self, context: Any, name: str, arguments: Mapping[str, Any]) -> CallToolResult:
         if name not in MANIFEST:
@@ -187,14 +194,14 @@ def _taken(name: str, kind: str, value: Any) -> Any:
     """Files as bytes, from base64 or a data: URL; nothing is fetched and no path is read."""
     if kind not in MEDIA:
         return value
-    if kind == "images":
-        return [_file(name, item) for item in value] if isinstance(value, list) else _file(name, value)
-    return _file(name, value) if value else None
+    if not value:
+        return None
+    return [_file(name, item) for item in value] if isinstance(value, list) else _file(name, value)
 
 
 def _file(name: str, value: Any) -> bytes:
     try:
         head, _, tail = value.partition(",") if value.startswith("data:") else ("", "", value)
         return base64.b64decode(tail, validate=True)
-    except (AttributeError, ValueError, binascii.Error):
+    except (AttributeError, ValueError):
         raise InvalidInput("not_base64", name=name) from None

@@ -66,7 +66,7 @@ def guard(app: App, settings: Settings, *, space: bool, uploads: Path) -> App:
         inner = PinGate(inner, settings.pin, signer, embedded=space)
     inner = BodyCap(inner, uploads)
     inner = Name(inner, signer, embedded=space)
-    inner = Doors(inner)
+    inner = Doors(inner, mcp=settings.mcp)
     inner = SameOrigin(inner, settings.allowed_hosts)
     if not space:
         inner = NoForwarding(inner)
@@ -168,8 +168,12 @@ class SameOrigin(Layer):
 class Doors(Layer):
     """Opens the listed routes only."""
 
+    def __init__(self, app: App, *, mcp: bool) -> None:
+        super().__init__(app)
+        self.mcp = mcp
+
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if is_open(scope["method"], scope["path"]):
+        if is_open(scope["method"], scope["path"], mcp=self.mcp):
             return await self.app(scope, receive, send)
         await refuse(scope, send, 404, "no_such_page")
 

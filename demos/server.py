@@ -15,18 +15,22 @@ import tempfile
 import threading
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from demos.bridge import Bridge
+from demos.doors import MCP
 from demos.metrics import CONTENT_TYPE, Metrics
 from demos.middleware import guard, is_loopback
 from demos.openai_api import routes
 from demos.replies import error_body, unexpected
 from demos.text import say
 from demos.visitor import language, language_of
+from pipelines.core.errors import DemoError
 from pipelines.core.settings import MAX_UPLOAD_MB, Settings
 from pipelines.house import House
 
@@ -60,13 +64,29 @@ def prepare_environment(folder: Path) -> None:
 
 def create_app(house: House, uploads: Path) -> FastAPI:
     """The whole app; `uploads` is the folder given to prepare_environment, which must have been called."""
-    app = FastAPI(title="Synesthesia", docs_url=None, redoc_url=None, openapi_url=None)
+    bridge = Bridge(house)
+    mcp = _mcp(bridge) if house.settings.mcp else None
+    lifespan = mcp.lifespan if mcp else None
+    app = FastAPI(title="Synesthesia", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     metrics = Metrics(house)
     _add_health(app, house, metrics)
-    app.include_router(routes(Bridge(house)))
+    app.include_router(routes(bridge))
+    if mcp:
+        app.router.routes.append(Route(MCP, mcp))
     _mount_page(app, house)
     app.add_middleware(guard, settings=house.settings, space=on_space(), uploads=uploads)
     return app
+
+
+def _mcp(bridge: Bridge) -> Any:
+    """The optional door; raises DemoError if its library is not there, or is of another generation."""
+    try:
+        from demos.mcp_api import Door
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("mcp", "mcp_types"):
+            raise
+        raise DemoError("mcp_not_installed") from None
+    return Door(bridge)
 
 
 def _add_health(app: FastAPI, house: House, metrics: Metrics) -> None:

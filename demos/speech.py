@@ -122,8 +122,6 @@ def build(edge: Edge) -> Built:
             run.buttons()
             run.lines()
             samples([(example,) for example in EXAMPLES], [text], "speech")
-            models = form.models()
-            form.rest()
         with gr.Column(scale=1, min_width=320):
             parts = {
                 "sound": gr.Audio(
@@ -149,6 +147,8 @@ def build(edge: Edge) -> Built:
             }
             run.made()
             run.copies()
+            models = form.models()
+            form.rest()
     run.on([run.go.click], lambda raw, lang: Reading(parts, lang), list(parts.values()))
     run.wire()
     return Built((models.picker, *models.outputs), models.fresh)

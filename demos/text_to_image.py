@@ -58,8 +58,6 @@ def build(edge: Edge) -> Built:
             run.buttons()
             run.lines()
             samples([(text,) for text in EXAMPLES], [prompt], "text_to_image")
-            models = form.models()
-            form.rest()
         with gr.Column(scale=1, min_width=320):
             parts = {
                 "live": gr.Image(
@@ -83,6 +81,8 @@ def build(edge: Edge) -> Built:
             }
             run.made()
             run.copies()
+            models = form.models()
+            form.rest()
     run.on([run.go.click, prompt.submit], lambda raw, lang: Drawing(parts, lang), list(parts.values()))
     run.wire()
     return Built((models.picker, *models.outputs), models.fresh)

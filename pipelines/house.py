@@ -38,6 +38,7 @@ LOADERS = {
     "onnx": "pipelines.loaders.onnx:OnnxLoader",
     "torch": "pipelines.loaders.torch:TorchLoader",
     "hibari": "pipelines.loaders.hibari:HibariLoader",
+    "kokoro": "pipelines.loaders.kokoro:KokoroLoader",
 }
 
 PIPELINES = {

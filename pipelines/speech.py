@@ -75,10 +75,8 @@ class Speaker:
         """Emits Preview("audio", (rate, int16 samples), n) per sentence; a stop ends it with what is spoken so far."""
         spec = self.registry.catalog.for_task(self.task, params.model)
         self._check_language(spec, params.text)
-        wanted = [(spec.id, ())]
-        if vocoder := spec.options.get("vocoder"):
-            wanted.append((vocoder, ()))
-        with self.registry.lease_many(*wanted, timeout=self.lease_seconds, stop=job.stop, progress=job.emit) as (
+        wanted = [spec.id, *voices.helpers(spec, params.text)]
+        with self.registry.lease_many(*((id, ()) for id in wanted), timeout=self.lease_seconds, stop=job.stop, progress=job.emit) as (
             lease,
             *parts,
         ):

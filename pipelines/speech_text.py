@@ -35,14 +35,14 @@ def unsupported(text: str, languages: Iterable[str]) -> str:
     return next((language for language in foreign if language not in spoken), "")
 
 
-def sentences(text: str) -> list[str]:
-    """Sentences of Chinese, English or mixed text, each with something to say and at most LONGEST characters."""
-    return speakable(_split(_END, _CONTROL.sub(" ", text)))
+def sentences(text: str, longest: int = LONGEST) -> list[str]:
+    """Sentences of Chinese, English or mixed text, each with something to say and at most `longest` characters."""
+    return speakable(_split(_END, _CONTROL.sub(" ", text)), longest)
 
 
-def speakable(pieces: Iterable[str]) -> list[str]:
-    """The pieces that have something to say, those over LONGEST characters cut."""
-    short = (part for piece in pieces for part in ([piece] if len(piece) <= LONGEST else _shorter(piece)))
+def speakable(pieces: Iterable[str], longest: int = LONGEST) -> list[str]:
+    """The pieces that have something to say, those over `longest` characters cut."""
+    short = (part for piece in pieces for part in ([piece] if len(piece) <= longest else _shorter(piece, longest)))
     return [part for part in short if any(char.isalnum() for char in part)]
 
 
@@ -51,16 +51,16 @@ def _split(pattern: re.Pattern[str], text: str) -> list[str]:
     return [piece for a, b in zip(edges, edges[1:], strict=False) if (piece := text[a:b].strip())]
 
 
-def _shorter(sentence: str) -> list[str]:
-    """Clauses joined up to LONGEST; a clause without a pause in it is cut at a space, or anywhere."""
+def _shorter(sentence: str, longest: int) -> list[str]:
+    """Clauses joined up to `longest`; a clause without a pause in it is cut at a space, or anywhere."""
     joined = [""]
     for clause in _split(_CLAUSE, sentence):
-        while len(clause) > LONGEST:
-            cut = clause.rfind(" ", 1, LONGEST)
-            cut = cut if cut > 0 else LONGEST
+        while len(clause) > longest:
+            cut = clause.rfind(" ", 1, longest)
+            cut = cut if cut > 0 else longest
             joined.append(clause[:cut].strip())
             clause = clause[cut:].strip()
-        if joined[-1] and len(joined[-1]) + len(clause) < LONGEST:
+        if joined[-1] and len(joined[-1]) + len(clause) < longest:
             joined[-1] += ("" if ord(joined[-1][-1]) > 0x2E80 else " ") + clause
         else:
             joined.append(clause)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import zlib
@@ -12,8 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipelines import speech_text
+from pipelines import mandarin, speech_text
 from pipelines.core.errors import InvalidInput, ModelLoadFailed
+from pipelines.core.specs import ModelSpec
 from pipelines.core.streaming import Stop
 from pipelines.spectrogram import stretch
 
@@ -163,8 +165,50 @@ class VibeVoice:
         return Spoken(stretch(samples, self.rate, manner.speed), "", stages)
 
 
+class KokoroVoice:
+    """Kokoro with a reader of Chinese, and, where the text has English in it, hibari to read that. Draws nothing."""
+
+    rate = 24_000
+    _longest = 60  # characters: a dozen seconds of sound, so that a stop is not long in coming
+    _tokens = 510  # what the model takes at once, and as many styles a voice has
+
+    def __init__(self, model: Any, parts: tuple[Any, ...]) -> None:
+        self.model = model
+        self.english = parts[0] if parts else None
+
+    def sentences(self, text: str) -> list[str]:
+        return speech_text.sentences(text, self._longest)
+
+    def say(self, sentence: str, manner: Manner) -> Spoken:
+        _only(manner.voice, tuple(self.model.styles))
+        started = time.perf_counter()
+        phonemes = self.model.reader.phonemes(sentence, self._read_english)
+        known = "".join(symbol for symbol in phonemes if symbol in self.model.vocabulary)
+        spelt = time.perf_counter()
+        styles = self.model.styles[manner.voice or self.model.voice]
+        samples = [self._sound(part, styles, manner.speed) for part in _lengths(known, self._tokens)]
+        stages = (("phonemes", spelt - started), ("synthesis", time.perf_counter() - spelt))
+        return Spoken(np.concatenate([np.zeros(0, np.float32), *samples]), known, stages)
+
+    def _read_english(self, words: str) -> str:
+        return " ".join(self.english.phonemize(words)) if self.english else ""
+
+    def _sound(self, phonemes: str, styles: np.ndarray, speed: float) -> np.ndarray:
+        """Samples of at most 510 phonemes, in the style the voice has for that many, with short silences around."""
+        if not any(symbol.isalpha() for symbol in phonemes):
+            return np.zeros(0, np.float32)
+        ids = [self.model.vocabulary[symbol] for symbol in phonemes]
+        inputs = {
+            "tokens": np.array([[0, *ids, 0]], np.int64),
+            "style": styles[len(ids) - 1].reshape(1, -1),
+            "speed": np.array([speed], np.float32),
+        }
+        return _trimmed(self.model.session.run(None, inputs)[0].reshape(-1), self.rate)
+
+
 FAMILIES: dict[str, type[Voice]] = {
     "hibari": HibariVoice,
+    "kokoro": KokoroVoice,
     "SpeechT5ForTextToSpeech": SpeechT5Voice,
     "VitsModel": VitsVoice,
     "VibeVoiceForConditionalGeneration": VibeVoice,
@@ -178,9 +222,27 @@ def family(kind: str) -> type[Voice]:
     return FAMILIES[kind]
 
 
+def helpers(spec: ModelSpec, text: str) -> list[str]:
+    """The ids of the models a voice needs beside its own for this text: its vocoder, a reader of English words."""
+    names = ["vocoder", *(["english"] if mandarin.has_latin(text) else [])]
+    return [spec.options[name] for name in names if name in spec.options]
+
+
 def _only(voice: str, known: tuple[str, ...]) -> None:
     if voice and voice not in known:
         raise InvalidInput("unknown_voice", voice=voice[:80], known=", ".join(known) or "–")
+
+
+def _lengths(phonemes: str, longest: int) -> list[str]:
+    """Cut between words, or anywhere in a word that is too long itself."""
+    return [part for part in re.findall(rf".{{1,{longest}}}(?=\s|$)|.{{1,{longest}}}", phonemes) if part.strip()]
+
+
+def _trimmed(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Without the model's own silence at both ends, but for 30 ms: pauses are the reader's to choose."""
+    loud = np.flatnonzero(np.abs(samples) > 0.01)
+    edge = round(0.03 * rate)
+    return samples[max(0, loud[0] - edge) : loud[-1] + edge] if len(loud) else samples[:0]
 
 
 def _paced(mel: Any, speed: float) -> Any:

@@ -383,14 +383,17 @@ class Registry:
 
     def _free(self, leaving: list[Leaving]) -> None:
         """Give the bytes back, which is slow."""
-        for each in leaving:
-            try:
-                self._workshop.free(each.record.spec, each.model, each.adapter)
-            finally:
-                with self._changed:
-                    self._freeing -= each.size
-                    each.record.detaching -= bool(each.adapter)
-                    self._changed.notify_all()
+        while leaving:
+            for each in leaving:
+                try:
+                    self._workshop.free(each.record.spec, each.model, each.adapter)
+                finally:
+                    with self._changed:
+                        self._freeing -= each.size
+                        each.record.detaching -= bool(each.adapter)
+                        self._changed.notify_all()
+            with self._changed:  # a base whose adapter has just gone is idle only now
+                leaving = self._strike(self._residents.surplus(), "budget")
 
 
 def _silent(_: Progress) -> None:

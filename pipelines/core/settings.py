@@ -36,6 +36,7 @@ class Settings:
     drain_seconds: float = 20.0
     hub_endpoint: str = "https://huggingface.co"
     preload: tuple[str, ...] = ()
+    mcp: bool = False  # serve the Model Context Protocol too; needs requirements-mcp.txt
 
     @classmethod
     def read(cls, env: Mapping[str, str] | None = None, **flags: object) -> Settings:
@@ -47,6 +48,7 @@ class Settings:
             "root": root,
             "cache": Path(env.get(PREFIX + "CACHE") or home / "synesthesia"),
             "offline": _switch(env.get(PREFIX + "OFFLINE", env.get("HF_HUB_OFFLINE", ""))),
+            "mcp": _switch(env.get(PREFIX + "MCP", "")),
             "hub_endpoint": env.get("HF_ENDPOINT", cls.__dataclass_fields__["hub_endpoint"].default),
         }
         for name in ("device", "host", "pin"):

@@ -15,7 +15,8 @@ class ModelSpec:
     """One model as the catalogue declares it.
 
     `source` is "hf:org/name", "dir:assets/weights/name" or "pip:module/file". `revision` is a commit for hf
-    sources, never a branch; empty where the commit is not known, and then `note` says so.
+    sources, never a branch; empty where the commit is not known, and then `note` says so. A pip source of several
+    files, or of files in parts, has the option `join = {file = ["module/part", ...]}`.
     """
 
     id: str  # = file name

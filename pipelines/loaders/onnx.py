@@ -41,14 +41,15 @@ class OnnxLoader(NoAdapters):
         give_back()
 
 
-def session(path: Path, device: str, threads: int) -> Any:
-    """An InferenceSession that leaves the cores alone while it waits."""
+def session(path: Path, device: str, threads: int, *, arena: bool = True) -> Any:
+    """An InferenceSession that leaves the cores alone while it waits; without an arena, memory while it works too."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = arena
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     available = onnxruntime.get_available_providers()
     wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []

@@ -50,7 +50,7 @@ class Sources:
             if scheme == "dir":
                 self._local(name)
             elif scheme == "pip":
-                _resource(name)
+                _parts(spec) or _resource(name)
             elif self._settings.offline and cached_snapshot(self._settings.cache, name, spec) is None:
                 return Offline("offline_not_cached", repo=name)
         except DemoError as error:
@@ -77,6 +77,10 @@ class Sources:
         return path
 
     def _packaged(self, name: str, spec: Spec, stop: Stop, progress: OnProgress) -> Path:
+        if parts := _parts(spec):
+            from pipelines.loaders.joining import joined
+
+            return joined(parts, self._settings.cache / "joined", known=spec.sha256, stop=stop)
         path = _resource(name)
         if path.suffix != ".gguf":
             verify(path, spec.sha256, stop)
@@ -98,6 +102,12 @@ class Sources:
 def _installed(module: str) -> bool:
     """Whether the distribution is there; only its top level is looked for, so nothing is imported."""
     return importlib.util.find_spec(module.partition(".")[0]) is not None
+
+
+def _parts(spec: Spec) -> dict[str, list[Path]]:
+    """Option `join` of a card: by the file to be made, the parts it was cut into for the package index, in order."""
+    declared = spec.options.get("join", {}) if isinstance(spec, ModelSpec) else {}
+    return {file: [_resource(part) for part in parts] for file, parts in declared.items()}
 
 
 def _resource(name: str) -> Path:

@@ -6,17 +6,24 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.demos.conftest import Running, server, settings  # noqa: F401 - fixtures
+from pipelines.core.settings import Settings
+from tests.demos.conftest import Running, server  # noqa: F401 - a fixture
 
 SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
 ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "screenshots"
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    """Offline, on the processor; the starter model is unpacked once per machine, into the ordinary cache."""
+    return replace(Settings.read({}), cache=Settings.read().cache, offline=True, device="cpu", budget_mb=3_000)
 
 
 @pytest.fixture(scope="session")

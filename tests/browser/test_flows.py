@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.browser.conftest import Open, Opened
+from tests.browser.conftest import ARTIFACTS, SIZES, Open, Opened
 from tests.demos.conftest import Running
 
 LONG = "Write a very long story about a dragon and a lighthouse, at least twenty paragraphs."
@@ -64,6 +64,7 @@ def test_an_answer_can_be_asked_for_again_and_looked_into(open_page: Open) -> No
         ask(opened, "Say hello.")
         opened.until("#reasoning-status", "Done")
         opened.until("#reasoning-token-view", r"\d\.\d%")
+        opened.page.screenshot(path=ARTIFACTS / "reasoning-result.png", full_page=True)
         opened.page.locator("#reasoning-chat").hover()
         opened.page.get_by_role("button", name="Retry").click()
         opened.until("#reasoning-status", "Starting|Loading|Computing|Waiting")
@@ -87,6 +88,7 @@ def test_speech_can_be_heard_and_seen(open_page: Open) -> None:
         opened.until("#speech-sentences", "second sentence")
         assert "real-time" in opened.text("#speech-facts")
         opened.page.locator("#speech-mel img").wait_for(state="visible")
+        opened.page.screenshot(path=ARTIFACTS / "speech-result.png", full_page=True)
         link = opened.page.locator("#speech-sound a[download]").first.get_attribute("href")
         sound = opened.page.request.get(str(link)).body()
         assert sound[:4] == b"RIFF" and len(sound) > 40_000
@@ -109,6 +111,7 @@ def test_the_models_tab_shows_what_is_in_memory_and_unloads_it(open_page: Open, 
         opened.page.get_by_role("option", name="smollm2-135m").click()
         opened.page.locator("#models-pin").click()
         opened.until("#models-resident", "pinned")
+        opened.page.screenshot(path=ARTIFACTS / "models-result.png", full_page=True)
         opened.page.locator("#models-unpin").click()
         opened.page.locator("#models-unload").click()
         opened.until("#models-gone", "smollm2-135m.*host unloaded")
@@ -160,3 +163,22 @@ def test_examples_fill_in(open_page: Open) -> None:
         opened.tab("retrieval")
         opened.page.locator("#retrieval-samples").click()
         opened.page.wait_for_function("document.querySelectorAll('#retrieval-gallery img').length >= 6")
+
+
+def test_results_fit_on_a_phone(open_page: Open, server: Running) -> None:
+    with open_page("phone", locale="zh-CN", scheme="dark", path="/?tab=speech") as opened:
+        opened.page.locator("#speech-text textarea").fill("A rather long sentence that needs a few words. Another one.")
+        opened.page.locator("#speech-run").click()
+        opened.until("#speech-status", "完成")
+        opened.page.wait_for_timeout(500)
+        opened.page.screenshot(path=ARTIFACTS / "speech-result-phone.png", full_page=True)
+        assert width(opened) == SIZES["phone"]["width"]
+        server.house.registry.unload("hibari-heart")
+        opened.tab("models")
+        opened.until("#models-gone", "hibari-heart")
+        opened.page.screenshot(path=ARTIFACTS / "models-result-phone.png", full_page=True)
+        assert width(opened) == SIZES["phone"]["width"]
+
+
+def width(opened: Opened) -> int:
+    return opened.page.evaluate("Math.max(document.documentElement.scrollWidth, innerWidth)")

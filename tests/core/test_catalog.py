@@ -13,7 +13,7 @@ from pipelines.core.specs import TASKS, AdapterSpec
 from pipelines.house import CATALOG, LOADERS
 from tests.core.fakes import adapter_card, model_card
 
-PARTNERS = {"vocoder", "reranker"}  # options that name another card
+PARTNERS = {"vocoder", "reranker", "english"}  # options that name another card
 
 CARD = """
 task = "speech"

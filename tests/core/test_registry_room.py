@@ -166,6 +166,16 @@ def test_a_smaller_budget_takes_the_idle_at_once_and_the_leased_when_released() 
     assert [event.reason for event in registry.evictions()] == ["budget", "budget"]
 
 
+def test_a_base_kept_by_a_pinned_adapter_goes_with_it_once_the_budget_is_squeezed() -> None:
+    registry, loader = make_registry()
+    use(registry, "a", "a1")
+    registry.pin("a1")
+    registry.set_budget(5 * MB)
+    assert resident(registry) == {"a", "a1"}
+    registry.unload("a1")
+    assert resident(registry) == set() and loader.alive == 0
+
+
 def test_a_larger_budget_lets_the_waiting_in() -> None:
     registry, _ = make_registry(budget_mb=10)
     with registry.lease("a"):

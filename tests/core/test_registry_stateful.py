@@ -140,7 +140,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 RegistryMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=100, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 TestRegistryMachine = RegistryMachine.TestCase
 

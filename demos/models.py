@@ -107,7 +107,8 @@ def eviction_table(evictions: Iterable[Eviction], lang: str) -> str:
 
 
 def _table(prefix: str, columns: tuple[str, ...], rows: list[list[str]], empty: str, lang: str) -> str:
-    return cards.table([say(f"{prefix}_{key}", lang) for key in columns], rows, "wide") if rows else cards.hint(empty)
+    kind = "wide" if len(columns) > 4 else ""
+    return cards.table([say(f"{prefix}_{key}", lang) for key in columns], rows, kind) if rows else cards.hint(empty)
 
 
 class Panel:

@@ -22,7 +22,7 @@ from pipelines.house import House
 
 log = logging.getLogger(__name__)
 
-TITLE = "Synesthesia · 联觉"
+TITLE = "Synesthesia · 通感"
 Fresh = Callable[[Any, str], dict[Any, Any]]  # (request, language) -> updates
 
 
@@ -51,7 +51,7 @@ def build_demo(house: House, tabs: tuple[str, ...] = TABS) -> gr.Blocks:
             built = [_build(name, edge) for name in tabs]
         gr.HTML(footer(), elem_id="footer")
         add_endpoints(house)
-        _on_opening(demo, bar, built, tabs)
+        _on_opening(demo, bar, built, tabs, house)
     return demo
 
 
@@ -81,7 +81,7 @@ def broken(error: Exception) -> str:
 
 def header() -> str:
     return (
-        f'<header><div><h1>Synesthesia <span lang="zh">联觉</span></h1><p>{cards.both("tagline")}</p></div>'
+        f'<header><div><h1>Synesthesia <span lang="zh">通感</span></h1><p>{cards.both("tagline")}</p></div>'
         '<nav aria-label="Language · 语言">'
         '<a href="?lang=en" lang="en" data-pick="en">EN</a><a href="?lang=zh-CN" lang="zh-CN" data-pick="zh">中文</a>'
         "</nav></header>"
@@ -92,7 +92,7 @@ def footer() -> str:
     return f'<footer><p>{cards.both("privacy")} <a href="?view=api">{cards.both("api_link")}</a></p></footer>'
 
 
-def _on_opening(demo: gr.Blocks, bar: gr.Tabs, built: list[Built], tabs: tuple[str, ...]) -> None:
+def _on_opening(demo: gr.Blocks, bar: gr.Tabs, built: list[Built], tabs: tuple[str, ...], house: House) -> None:
     """Fill in what depends on the language, the visitor and the moment; open the tab the address names."""
 
     def opening(request: gr.Request) -> dict[Any, Any]:

@@ -88,6 +88,8 @@ class House:
         self._made: Registry | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._warming = threading.Lock()
+        self._warm = False
 
     @property
     def registry(self) -> Registry:
@@ -115,6 +117,15 @@ class House:
     def registry_if_made(self) -> Registry | None:
         """The registry once anything was asked of it: for those who only look."""
         return self._given or self._made
+
+    def warm(self) -> None:
+        """Start looking for the device and importing the chat model's library: called when somebody opens the page,
+        so that the first question waits for neither. Returns at once; the second call does nothing."""
+        with self._warming:
+            if self._warm:
+                return
+            self._warm = True
+        threading.Thread(target=self._warm_up, name="warm", daemon=True).start()
 
     def pipeline(self, task: str) -> Pipeline:
         return pipeline_class(task)(self.registry, lease_seconds=self.settings.lease_seconds)
@@ -200,6 +211,13 @@ class House:
         adapter = self.catalog.adapter(use.id, visitor)
         if adapter.base != model:
             raise InvalidInput("wrong_base", id=use.id, base=adapter.base, model=model)
+
+    def _warm_up(self) -> None:
+        try:
+            registry = self.registry
+            loader(registry.catalog.model(self.default_model("reasoning")).loader)
+        except DemoError as error:  # the first request will say so to whoever asks
+            log.warning("not warmed up: %s", error)
 
     def _sweep(self, registry: Registry) -> None:
         while not self._closed.wait(15):

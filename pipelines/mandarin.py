@@ -28,6 +28,8 @@ _MARKS = str.maketrans({
     "、": ", ", "，": ", ", "。": ". ", "．": ". ", "！": "! ", "：": ": ", "；": "; ", "？": "? ", "《": " “",
     "》": "” ", "「": " “", "」": "” ", "【": " “", "】": "” ", "（": " (", "）": ") ", "‘": " ", "’": "'",
 })  # fmt: skip
+# 只 counts animals after a figure, which the traditional letter says; "only" it means before these verbs
+_COUNTING = re.compile("(?<=[一二三四五六七八九十百千万两几])只(?![是有能要会好怕剩用需得想])")
 _HAN = "〇㐀-䶿一-鿿豈-﫿"
 _PIECES = re.compile(rf"[{_HAN}]+|[A-Za-z](?:[A-Za-z' -]*[A-Za-z])?|[^{_HAN}A-Za-z]+")
 
@@ -71,7 +73,7 @@ def has_latin(text: str) -> bool:
 def _prepared(text: str) -> str:
     """Figures are read in Chinese, unless there is English only."""
     chinese = re.search(f"[{_HAN}]", text) or not re.search("[A-Za-z]", text)
-    return (written_out(text) if chinese else text).translate(_MARKS)
+    return _COUNTING.sub("隻", written_out(text) if chinese else text).translate(_MARKS)
 
 
 def _syllables(word: str) -> str:

@@ -76,7 +76,9 @@ class Speaker:
         spec = self.registry.catalog.for_task(self.task, params.model)
         self._check_language(spec, params.text)
         wanted = [spec.id, *voices.helpers(spec, params.text)]
-        with self.registry.lease_many(*((id, ()) for id in wanted), timeout=self.lease_seconds, stop=job.stop, progress=job.emit) as (
+        with self.registry.lease_many(
+            *((id, ()) for id in wanted), timeout=self.lease_seconds, stop=job.stop, progress=job.emit
+        ) as (
             lease,
             *parts,
         ):

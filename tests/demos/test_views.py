@@ -64,11 +64,16 @@ def test_hits_come_in_their_order_with_scores() -> None:
     assert "<b>" not in shown["scores"] and "0.500" in shown["scores"]
 
 
+def reading(channel: str, scores: tuple[tuple[str, float], ...], evidence: tuple[Evidence, ...] = ()) -> Channel:
+    top = scores[0][0]
+    return Channel(input=channel, model="m", scores=scores, top=top, sure=True, polarity="positive", evidence=evidence)
+
+
 @pytest.mark.parametrize(("lang", "word"), [("en", "joy"), ("zh", "喜悦")])
 def test_every_channel_shows_all_its_scores_in_ones_language(lang: str, word: str) -> None:
     evidence = (Evidence("so", 5, 7, -0.1), Evidence("happy", 8, 13, 0.4))
-    text = Channel("text", "m", (("joy", 0.7), ("odd label", 0.3)), True, "positive", False, evidence)
-    face = Channel("image", "m", (("anger", 0.6), ("joy", 0.4)), False, "negative")
+    text = reading("text", (("joy", 0.7), ("odd label", 0.3)), evidence)
+    face = reading("image", (("anger", 0.6), ("joy", 0.4)))
     view = emotion.Readings(Parts(), {"text": "I am so happy"}, lang)
     shown: dict[str, Any] = view.done(Reading((text, face), False, MADE))
     assert shown["text"]["value"] == {word: 0.7, "odd label": 0.3}

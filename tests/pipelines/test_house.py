@@ -149,3 +149,19 @@ def test_closing_refuses_new_jobs_and_stops_the_rest(toy_house: House) -> None:
     closing.join(10)
     with pytest.raises(Draining):
         toy_house.stream("reasoning", {"text": "a"}, "bob")
+
+
+def test_opening_the_page_imports_the_chat_models_library_once(
+    toy_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    done = threading.Event()
+
+    def load(name: str) -> None:
+        asked.append(name)
+        done.set()
+
+    monkeypatch.setattr(house_module, "loader", load)
+    toy_house.warm()
+    toy_house.warm()
+    assert done.wait(5) and asked == ["toy"]

@@ -18,8 +18,10 @@ from demos.look import SAMPLES
 from demos.text import label, messages
 from demos.visitor import visitor_of
 from pipelines.core.params import MAX_ADAPTERS, Knob, knobs
+from pipelines.core.streaming import Stop
 from pipelines.house import pipeline_class
 
+HUB_SECONDS = 120  # for one adapter from the hub
 SOUND_SOURCES = ["upload", "microphone"]
 PICTURE_SOURCES = ["upload", "webcam", "clipboard"]
 # The page's own listeners are no part of the API. Those that answer at once have no limit, so that nothing stands
@@ -344,7 +346,9 @@ class Adapters:
         if files:
             spec = uploads.accept_adapter(self.house, base, tuple(Path(file) for file in files), visitor)
         else:
-            spec = uploads.adapter_from_hub(self.house, base, repo.strip(), visitor)
+            stop = Stop(HUB_SECONDS)
+            stop.start_clock()
+            spec = uploads.adapter_from_hub(self.house, base, repo.strip(), visitor, stop=stop)
         return self.offer(base, lang, visitor, [*(chosen or ()), spec.id][:MAX_ADAPTERS])
 
 

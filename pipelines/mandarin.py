@@ -28,6 +28,8 @@ _MARKS = str.maketrans({
     "、": ", ", "，": ", ", "。": ". ", "．": ". ", "！": "! ", "：": ": ", "；": "; ", "？": "? ", "《": " “",
     "》": "” ", "「": " “", "」": "” ", "【": " “", "】": "” ", "（": " (", "）": ") ", "‘": " ", "’": "'",
 })  # fmt: skip
+# words pypinyin reads wrongly, in letters that sound right: 长 of length, the particles 地 and 得
+_ALIKE = {"地": "的", "得": "的", "长": "肠", **{f"{degree}长": f"{degree}肠" for degree in "很多最更太不较"}}
 # 只 counts animals after a figure, which the traditional letter says; "only" it means before these verbs
 _COUNTING = re.compile("(?<=[一二三四五六七八九十百千万两几])只(?![是有能要会好怕剩用需得想])")
 _HAN = "〇㐀-䶿一-鿿豈-﫿"
@@ -62,7 +64,7 @@ class Mandarin:
             return f" {english(piece)} "
         if not re.match(f"[{_HAN}]", piece):
             return piece
-        return " ".join(_syllables(word) for word in self._words.cut(piece))
+        return " ".join(_syllables(_ALIKE.get(word, word)) for word in self._words.cut(piece))
 
 
 def has_latin(text: str) -> bool:

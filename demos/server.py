@@ -13,6 +13,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -129,6 +130,7 @@ def _mount_page(app: FastAPI, house: House) -> None:
         blocked_paths=private_paths(root),
         show_error=False,
         max_file_size=f"{MAX_UPLOAD_MB}mb",
+        favicon_path=str(root / "assets" / "favicon.svg"),
         ssr_mode=False,
         enable_monitoring=False,
         i18n=i18n(),
@@ -217,6 +219,7 @@ def serve(settings: Settings) -> int:
         house = House(settings)
         server = make_server(create_app(house, folder), settings, house)
         threading.Thread(target=_preload, args=(house,), name="preload", daemon=True).start()
+        threading.Thread(target=_tidy, args=(house,), name="tidy", daemon=True).start()
         server.run()
         return 0 if server.started else 1
     finally:
@@ -241,3 +244,12 @@ def with_pin(settings: Settings) -> Settings:
 def _preload(house: House) -> None:
     if house.settings.preload:
         house.registry.preload(house.settings.preload)
+
+
+def _tidy(house: House) -> None:
+    """The page says that uploads are not kept for longer than an hour."""
+    from pipelines.uploads import forget_old
+
+    while not house.admission.draining:
+        forget_old(house)
+        time.sleep(TEMPORARY[0])

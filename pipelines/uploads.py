@@ -9,6 +9,7 @@ import hashlib
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from pipelines.loaders.lora_settings import CONFIG
 
 MAX_UPLOAD = 64 * 2**20  # bytes of one adapter
 MAX_ADAPTERS = 8  # of one visitor
+KEPT = 3600.0  # seconds an upload lives that is not in memory
 STORED = "adapter_model.safetensors"
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}/[A-Za-z0-9][\w.\-]{0,95}", re.ASCII)
@@ -100,6 +102,22 @@ def forget_adapter(house: House, id: str, visitor: str) -> None:
         house.registry.unload(id)
     house.catalog.remove_adapter(id)
     shutil.rmtree(Path(spec.source.removeprefix("dir:")), ignore_errors=True)
+
+
+def forget_old(house: House, seconds: float = KEPT) -> int:
+    """Drop uploads older than that which are not in memory, those of earlier processes too; how many went."""
+    root = house.settings.cache / "uploads"
+    known = {adapter.source: adapter.id for adapter in house.catalog.uploads()}
+    registry = house.registry_if_made
+    resident = {view.id for view in registry.status()} if registry else set()
+    limit, gone = time.time() - seconds, 0
+    for folder in [path for path in root.glob("*") if path.is_dir() and path.stat().st_mtime < limit]:
+        id = known.get(f"dir:{folder.resolve()}", "")
+        if id not in resident:
+            house.catalog.remove_adapter(id)
+            shutil.rmtree(folder, ignore_errors=True)
+            gone += 1
+    return gone
 
 
 def _sorted_out(files: Sequence[Path], *, needs_config: bool) -> tuple[Path, Path | None]:

@@ -77,6 +77,10 @@ class Catalog:
             if (base is None or spec.base == base) and (not spec.owner or spec.owner == visitor)
         )
 
+    def uploads(self) -> tuple[AdapterSpec, ...]:
+        """The adapters visitors brought, whoever owns them."""
+        return tuple(spec for spec in list(self._adapters.values()) if spec.owner)
+
     def default(self, task: str) -> ModelSpec:
         """The model a task starts with: its declared default, else the smallest of the lowest tier."""
         models = self.models(task)

@@ -146,7 +146,7 @@ def test_figures_are_read_as_people_read_them(text: str, read: str) -> None:
         ("银行行长", "i↗nxa↗ŋxa↗ŋꭧa↓ŋ"),
         ("重量很重要", "ꭧʊ↘ŋlja↘ŋ xə↓n ꭧʊ↘ŋjau↘"),
         ("长大，很长", "ꭧa↓ŋta↘, xə↓nꭧʰa↗ŋ"),
-        ("慢慢地走，唱得很好", "ma↘nma↘n tɤ ʦou↓, ꭧʰa↘ŋ tɤ xə↓n xau↓"),
+        ("慢慢地走，高兴得跳", "ma↘nma↘n tɤ ʦou↓, kau→ɕi↘ŋ tɤ tʰjau↘"),
         ("我只有一只猫", "wo↓ ꭧɨ↓jou↓ i→ ꭧɨ→ mau→"),
         ("音乐；快乐", "i→nɥe↘; kʰwai↘lɤ↘"),
         ("2026年", "ɚ↘li↗ŋɚ↘ ljou↘njɛ↗n"),

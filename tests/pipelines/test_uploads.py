@@ -22,6 +22,7 @@ from pipelines.uploads import (
     adapter_from_folder,
     adapter_from_hub,
     forget_adapter,
+    forget_old,
 )
 from tests.hub import LoopbackHub
 from tests.tiny.adapters import lora_for
@@ -161,6 +162,17 @@ def test_an_adapter_comes_from_the_hub_by_its_name(house: House, files: Path, hu
     hub.add("org/lora", files / "0")
     spec = adapter_from_hub(house, "base", "org/lora", "ann")
     assert not torch.equal(logits(house, spec.id), logits(house))
+
+
+def test_old_uploads_go_but_not_those_in_memory(house: House, files: Path) -> None:
+    used = accept_adapter(house, "base", upload(files, 0), "ann")
+    idle = accept_adapter(house, "base", upload(files, 1), "ann")
+    with house.registry.lease("base", (AdapterUse(used.id),)):
+        pass
+    assert forget_old(house, 3600) == 0
+    assert forget_old(house, -1) == 1
+    assert {spec.id for spec in house.catalog.uploads()} == {used.id}
+    assert not Path(idle.source.removeprefix("dir:")).exists()
 
 
 def test_a_repository_of_a_visitor_is_sized_before_it_is_fetched_and_gets_no_token(

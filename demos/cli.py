@@ -22,6 +22,7 @@ from pipelines.core.settings import Settings
 from pipelines.core.specs import TASKS
 from pipelines.core.streaming import Done, Job, Progress, Stop, Stream, TextDelta
 from pipelines.house import House, pipeline_class
+from pipelines.loaders.devices import spare_a_core
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     lang = spoken(argv)
     args = build_parser(argv, lang).parse_args(argv)
+    spare_a_core()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         return _run(args, lang)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import psutil
 
 from pipelines.core.errors import InvalidInput
 
@@ -18,6 +21,16 @@ def choose_device(name: str) -> str:
     if name.partition(":")[0] not in present:
         raise InvalidInput("no_device", device=name[:40], known=", ".join(["auto", *present]))
     return name
+
+
+def spare_a_core() -> None:
+    """Leave one core to the page and the browser beside it: with all of them, torch's threads wait for each other,
+    and a chat that shares a two-core laptop with a browser is many times slower. OMP_NUM_THREADS, if set, decides.
+
+    To be called before torch is imported, which reads it once for all threads.
+    """
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
 
 
 def _present() -> list[str]:
@@ -42,8 +55,6 @@ def default_budget(device: str) -> int:
 
 def available_memory() -> int:
     """Bytes of main memory a new allocation may take: the machine's, or less where a container sets a limit."""
-    import psutil
-
     machine = psutil.virtual_memory().available
     limit, used = _read_bytes(_CGROUP / "memory.max"), _read_bytes(_CGROUP / "memory.current")
     if limit is None or used is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -17,7 +18,7 @@ from pipelines.core.errors import AdapterMismatch, InvalidInput, ModelLoadFailed
 from pipelines.core.settings import Settings
 from pipelines.core.specs import AdapterSpec, AdapterUse, ModelSpec
 from pipelines.core.streaming import Stop
-from pipelines.loaders.devices import available_memory, choose_device, default_budget
+from pipelines.loaders.devices import available_memory, choose_device, default_budget, spare_a_core
 from pipelines.loaders.hibari import HibariLoader
 from pipelines.loaders.onnx import OnnxLoader
 from pipelines.loaders.open_clip import OpenClipLoader
@@ -288,3 +289,15 @@ def test_the_device_asked_for_must_be_there() -> None:
 
 def test_the_budget_leaves_room_to_work_in() -> None:
     assert 0.5 < default_budget("cpu") / available_memory() < 0.7
+
+
+@pytest.mark.parametrize(("cores", "given", "threads"), [(8, None, "7"), (1, None, "1"), (8, "3", "3")])
+def test_one_core_is_left_to_the_page(
+    monkeypatch: pytest.MonkeyPatch, cores: int, given: str | None, threads: str
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: cores)
+    spare_a_core()
+    assert os.environ["OMP_NUM_THREADS"] == threads

@@ -17,16 +17,13 @@ from demos.cli import COMMANDS
 from demos.edge import Updates, View
 from demos.rest import ENDPOINTS
 from demos.text import label, say
-from demos.widgets import PRIVATE, QUICK, Form
+from demos.widgets import PRIVATE, QUICK, SECONDS_KEPT, Form
 from pipelines.core.params import Knob, knobs
 from pipelines.core.streaming import Progress
 from pipelines.house import pipeline_class
 
 Asked = Callable[..., dict[str, Any]]
 ViewOf = Callable[[dict[str, Any], str], View]
-
-
-SECONDS_KEPT = 3_600
 
 
 class Run:
@@ -102,11 +99,7 @@ class Run:
             return requests_for(self.task, ask(*values), str(request.request.base_url).rstrip("/"))
 
         chats = [part for part in asked if isinstance(part, gr.Chatbot)]  # change with every word of an answer
-        changes = [
-            getattr(part, "blur", None) or getattr(part, "release", None) or part.change
-            for part in asked
-            if part not in chats
-        ]
+        changes = [_settled(part) for part in asked if part not in chats]
         gr.on(
             [self.shapes.expand, *changes],
             write,
@@ -146,7 +139,7 @@ class Run:
         return {self.go: gr.update(interactive=True), self.halt: gr.update(interactive=False)}
 
 
-def _change(part: Any) -> Any:
+def _settled(part: Any) -> Any:
     """The event after which a component's value is settled."""
     return getattr(part, "blur", None) or getattr(part, "release", None) or part.change
 

@@ -5,9 +5,10 @@ Knows knobs and cards, not what a task does. Files are handed on as paths: Gradi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -18,10 +19,13 @@ from demos.look import SAMPLES
 from demos.text import label, messages
 from demos.visitor import visitor_of
 from pipelines.core.params import MAX_ADAPTERS, Knob, knobs
+from pipelines.core.specs import AdapterSpec
 from pipelines.core.streaming import Stop
 from pipelines.house import pipeline_class
 
 HUB_SECONDS = 120  # for one adapter from the hub
+SECONDS_KEPT = 3_600  # of a visitor's state on the server
+NOTHING: Mapping[str, float] = MappingProxyType({})
 SOUND_SOURCES = ["upload", "microphone"]
 PICTURE_SOURCES = ["upload", "webcam", "clipboard"]
 # The page's own listeners are no part of the API. Those that answer at once have no limit, so that nothing stands
@@ -290,10 +294,11 @@ class Adapters:
                 gr.Slider(-2, 2, 1, step=0.05, visible=False, elem_id=f"{name}-weight-{i}") for i in range(MAX_ADAPTERS)
             ]
             self.about = gr.HTML()
+            self.weighed = gr.State([], time_to_live=SECONDS_KEPT)  # ids, in the order of the sliders that show them
             self._add_own(name, models)
         form.add("adapters", self.picker, *self.weights, take=_uses)
         self.picker.input(
-            form.edge.guarded(self._weigh), [self.picker], [*self.weights, self.about],
+            form.edge.guarded(self._weigh), [self.picker, self.weighed, *self.weights], self.outputs[1:],
             api_name=f"{name}_weights", **QUICK,
         )  # fmt: skip
 
@@ -307,7 +312,7 @@ class Adapters:
             add = gr.Button(label("adapter_add"), elem_id=f"{name}-adapter-add")
         add.click(
             self.form.edge.guarded(self._accept),
-            [models.picker, files, repo, self.picker],
+            [models.picker, files, repo, self.picker, self.weighed, *self.weights],
             self.outputs,
             api_name=f"{name}_adapter",
             concurrency_id="adapters",
@@ -318,38 +323,50 @@ class Adapters:
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.picker, *self.weights, self.about]
+        return [self.picker, *self.weights, self.about, self.weighed]
 
-    def offer(self, base: str, lang: str, visitor: str, chosen: Sequence[str] = ()) -> dict[Any, Any]:
-        """The adapters of a model, those in `chosen` taken."""
+    def offer(
+        self, base: str, lang: str, visitor: str, chosen: Sequence[str] = (), kept: Mapping[str, float] = NOTHING
+    ) -> dict[Any, Any]:
+        """The adapters of a model, those in `chosen` taken, with the weights in `kept` or their own."""
         known = [(spec.title[lang], spec.id) for spec in self.house.catalog.adapters(base, visitor)]
         return {
             self.picker: gr.update(choices=known, value=list(chosen), interactive=bool(known)),
-            **self._sliders(chosen, lang, visitor),
+            **self._sliders(chosen, kept, lang, visitor),
         }
 
-    def _sliders(self, chosen: Sequence[str], lang: str, visitor: str) -> dict[Any, Any]:
+    def _sliders(self, chosen: Sequence[str], kept: Mapping[str, float], lang: str, visitor: str) -> dict[Any, Any]:
         """A weight and a card for each chosen adapter."""
         specs = [self.house.catalog.adapter(id, visitor) for id in chosen[:MAX_ADAPTERS]]
         updates: dict[Any, Any] = {slider: gr.update(visible=False) for slider in self.weights}
         for slider, spec in zip(self.weights, specs, strict=False):
-            updates[slider] = gr.update(visible=True, label=spec.title[lang], value=spec.weight)
-        return updates | {self.about: "".join(cards.adapter_card(spec, lang) for spec in specs)}
+            updates[slider] = gr.update(visible=True, label=spec.title[lang], value=kept.get(spec.id, spec.weight))
+        about = "".join(cards.adapter_card(spec, lang) for spec in specs)
+        return updates | {self.about: about, self.weighed: [spec.id for spec in specs]}
 
-    def _weigh(self, request: Any, lang: str, chosen: list[str]) -> dict[Any, Any]:
-        return self._sliders(chosen or [], lang, visitor_of(request))
+    def _weigh(
+        self, request: Any, lang: str, chosen: list[str] | None, weighed: list[str], *weights: float
+    ) -> dict[Any, Any]:
+        kept = dict(zip(weighed, weights, strict=False))
+        return self._sliders(chosen or [], kept, lang, visitor_of(request))
 
-    def _accept(self, request: Any, lang: str, base: str, files: Any, repo: str, chosen: list[str]) -> dict[Any, Any]:
+    def _accept(
+        self, request: Any, lang: str, base: str, files: Any, repo: str, chosen: list[str] | None, weighed: list[str],
+        *weights: float,
+    ) -> dict[Any, Any]:  # fmt: skip
+        visitor = visitor_of(request)
+        spec = self._brought(base, files, repo.strip(), visitor)
+        taken = list(dict.fromkeys([*(chosen or ()), spec.id]))[:MAX_ADAPTERS]
+        return self.offer(base, lang, visitor, taken, dict(zip(weighed, weights, strict=False)))
+
+    def _brought(self, base: str, files: Any, repo: str, visitor: str) -> AdapterSpec:
         from pipelines import uploads
 
-        visitor = visitor_of(request)
         if files:
-            spec = uploads.accept_adapter(self.house, base, tuple(Path(file) for file in files), visitor)
-        else:
-            stop = Stop(HUB_SECONDS)
-            stop.start_clock()
-            spec = uploads.adapter_from_hub(self.house, base, repo.strip(), visitor, stop=stop)
-        return self.offer(base, lang, visitor, [*(chosen or ()), spec.id][:MAX_ADAPTERS])
+            return uploads.accept_adapter(self.house, base, tuple(Path(file) for file in files), visitor)
+        stop = Stop(HUB_SECONDS)
+        stop.start_clock()
+        return uploads.adapter_from_hub(self.house, base, repo, visitor, stop=stop)
 
 
 def _uses(chosen: Sequence[str] | None, *weights: float) -> list[dict[str, Any]]:

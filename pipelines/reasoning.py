@@ -30,7 +30,7 @@ class Params:
     messages: tuple[dict[str, str], ...] = knob(kind="messages", lines=3)
     system: str = knob("", lines=2)
     strategy: str = knob("direct", choices=STRATEGIES)
-    temperature: float = knob(0.7, low=0.0, high=2.0, step=0.05)
+    temperature: float = knob(0.2, low=0.0, high=2.0, step=0.05)  # as SmolLM2's card recommends: small models ramble
     top_p: float = knob(0.95, low=0.0, high=1.0, step=0.01, advanced=True)
     max_new_tokens: int = knob(256, low=1, high=1024, step=1)
     alternatives: bool = knob(False, advanced=True)

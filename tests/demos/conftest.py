@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pipelines.core.catalog import Catalog
 from pipelines.core.settings import Settings
 from pipelines.house import House
 
@@ -41,19 +42,20 @@ def server(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 class running:
-    """Serve `settings` while the block runs."""
+    """Serve `settings` (and another catalogue) while the block runs."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, catalog: Catalog | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.settings = replace(settings, port=probe.getsockname()[1])
         self.folder = folder
+        self.catalog = catalog
 
     def __enter__(self) -> Running:
         from demos.server import create_app, make_server, prepare_environment
 
         prepare_environment(self.folder)
-        house = House(self.settings)
+        house = House(self.settings, catalog=self.catalog)
         self.server = make_server(create_app(house, self.folder), self.settings, house)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()

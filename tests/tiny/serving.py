@@ -35,14 +35,23 @@ def registry(
     hub: LoopbackHub, folder: Path, builders: Mapping[str, Callable[[Path], None]], *specs: ModelSpec
 ) -> Registry:
     """The real Sources and loaders; the cards' own repository names, tiny files (of other commits) behind them."""
+    serve(hub, folder, builders, *specs)
+    settings = Settings(root=folder, cache=folder / "cache", hub_endpoint=hub.url)
+    return Registry(unpinned(), house.loader, Sources(settings).fetch, budget=2**40)
+
+
+def serve(hub: LoopbackHub, folder: Path, builders: Mapping[str, Callable[[Path], None]], *specs: ModelSpec) -> None:
+    """Put a tiny model behind each card's repository name; the files lie in folder/repositories/<id>."""
     for spec in specs:
         files = folder / "repositories" / spec.id
         builders[kind(spec)](files)
         hub.add(spec.source.removeprefix("hf:"), files)
-    settings = Settings(root=folder, cache=folder / "cache", hub_endpoint=hub.url)
-    # the tiny files are no commit of the real repositories
+
+
+def unpinned() -> Catalog:
+    """The catalogue without commits and hashes: the tiny files are no commit of the real repositories."""
     cards = [replace(spec, revision="", sha256={}) for spec in CATALOG.models()]
-    return Registry(Catalog(cards), house.loader, Sources(settings).fetch, budget=2**40)
+    return Catalog(cards, CATALOG.adapters())
 
 
 def picture(seed: int) -> Image.Image:

@@ -16,6 +16,7 @@ lint: .venv/ready-dev
 bench: .venv/ready-dev
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.adapters
+	$(BIN)/python -m benchmarks.classroom
 
 .venv/ready: requirements.txt requirements-starter.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -34,12 +35,20 @@ class Caption:
         return {self.parts["caption"]: self.text}
 
     def done(self, result: Any) -> Updates:
-        tokens = cards.shaded(result.tokens)
+        tokens = cards.shaded(spaced(result.tokens))
         return {
             self.parts["caption"]: result.caption,
             self.parts["tokens"]: cards.hint(say("captioning_tokens_help", self.lang)) + tokens if tokens else "",
             self.parts["others"]: other_captions(result, self.lang),
         }
+
+
+def spaced(tokens: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Word pieces as one reads them: "##" glues a piece to the last, and the others stand apart. Tokens that bring
+    their own spaces stay as they are."""
+    if any(text[:1].isspace() for text, _ in tokens):
+        return list(tokens)
+    return [(text.removeprefix("##") if text.startswith("##") else f" {text}", logprob) for text, logprob in tokens]
 
 
 def other_captions(result: Any, lang: str) -> str:

@@ -24,6 +24,7 @@ EXAMPLES = (
 CHANNELS = ("text", "aspect", "image", "audio")
 PICTURES = ("smile", "sad")
 TOP = 6  # labels shown
+STRONGEST = 0.6  # opacity behind the word that mattered most: more would hide the word
 
 
 class Readings:
@@ -60,13 +61,13 @@ def feeling(name: str, lang: str) -> str:
 
 
 def highlighted(text: str, evidence: Any) -> Iterator[tuple[str, float | None]]:
-    """The text in pieces, each piece of evidence with its weight scaled so that the strongest is 1."""
+    """The text in pieces, each piece of evidence with its weight scaled so that the strongest is STRONGEST."""
     strongest = max((abs(word.delta) for word in evidence), default=0.0)
     at = 0
     for word in evidence:
         if word.start > at:
             yield text[at : word.start], None
-        yield text[word.start : word.end], word.delta / strongest if strongest else None
+        yield text[word.start : word.end], STRONGEST * word.delta / strongest if strongest else None
         at = word.end
     if evidence and at < len(text):
         yield text[at:], None

@@ -79,7 +79,7 @@ class Run:
         return listener(
             self.form.edge.handler(self.task, raw or self.form.raw, view, self),
             list(inputs or self.form.inputs),
-            [*outputs, self.status, self.go, self.halt, self.result, self.seed, self.keep],
+            [*outputs, self.status, self.go, self.halt, self.result, self.seed, self.keep, self.form.notice],
             api_name=f"{self.task}_{name}",
             concurrency_id=self.task,
             concurrency_limit=None,  # the house decides who computes
@@ -129,6 +129,7 @@ class Run:
             self.result: cards.made_line(self.house, result.made, lang, seconds),
             self.seed: result.made.seed,
             self.keep: gr.update(visible=result.made.seed is not None),
+            self.form.notice: cards.notice(self.house, self.house.catalog.model(result.made.model), lang),
             **self._at_rest(),
         }
 

@@ -260,7 +260,7 @@ class Models:
 
     def fresh(self, request: Any, lang: str) -> dict[Any, Any]:
         """Everything about the models in the page's language, when it opens."""
-        start = self.house.default_model(self.task)
+        start = self.house.default_model(self.task, lang)
         return {
             self.picker: gr.update(choices=self.choices(lang), value=start),
             **self._about(start, lang, visitor_of(request)),

@@ -130,11 +130,15 @@ class House:
     def pipeline(self, task: str) -> Pipeline:
         return pipeline_class(task)(self.registry, lease_seconds=self.settings.lease_seconds)
 
-    def default_model(self, task: str) -> str:
-        """The task's default if it can be used here, else the first that can; else the default, which then says why."""
+    def default_model(self, task: str, language: str = "") -> str:
+        """The task's default if it can be used here, else the first that can; else the default, which then says why.
+
+        With a language, a starter model that speaks it goes before.
+        """
         default = self.catalog.default(task)
-        choices = (default, *self.catalog.models(task))
-        return next((spec.id for spec in choices if self.sources.missing(spec) is None), default.id)
+        usable = [s for s in (default, *self.catalog.models(task)) if self.sources.missing(s) is None]
+        fluent = [s for s in usable if s.tier == "starter" and language in s.languages]
+        return next((spec.id for spec in [*fluent, *usable]), default.id)
 
     def params(self, task: str, raw: Mapping[str, Any], visitor: str = LOCAL) -> Any:
         """Checked Params from what a door received; raises InvalidInput, UnknownModel."""

@@ -12,6 +12,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,7 +69,10 @@ class Hub:
 
 
 def _run(work: Coroutine[Any, Any, T], seconds: float, stop: Stop, repo: str) -> T:
-    """Run to the end, to the stop signal or to the deadline; the connection is closed in every case."""
+    """Run to the end, to the stop signal or to the deadline; the connection is closed in every case.
+
+    On a thread of its own, for the caller's may have an event loop running.
+    """
 
     async def watch() -> T:
         task = asyncio.ensure_future(work)
@@ -82,7 +86,8 @@ def _run(work: Coroutine[Any, Any, T], seconds: float, stop: Stop, repo: str) ->
                 raise ModelLoadFailed("hub_deadline", repo=repo, hours=round(seconds / 3600, 1))
         return task.result()
 
-    return asyncio.run(watch())
+    with ThreadPoolExecutor(1, "hub") as thread:
+        return thread.submit(asyncio.run, watch()).result()
 
 
 class _Transfer:

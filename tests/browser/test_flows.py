@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
+import subprocess
+import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipelines.core.settings import Settings
 from tests.browser.conftest import ARTIFACTS, SIZES, Open, Opened
 from tests.demos.conftest import Running
 
@@ -99,6 +107,80 @@ def test_the_copied_request_has_the_values_on_the_page(open_page: Open) -> None:
         opened.page.locator("#speech-text textarea").fill("It's me.")
         opened.page.locator("#speech-copy button").first.click()
         assert "It'\"'\"'s me." in opened.until("#speech-copy", r"app\.py speak.*me").replace("\n", "")
+
+
+def shown_request(opened: Opened, task: str, name: str) -> str:
+    """The request under "Copy as" in this shape."""
+    opened.page.locator(f"#{task}-copy button[role=tab]", has_text=name).first.click()
+    code = opened.page.locator(f"#{task}-copy .cm-content").locator("visible=true")
+    code.get_by_text("seed").first.wait_for()
+    return "\n".join(code.locator(".cm-line").all_inner_texts())
+
+
+def answer_of_curl(line: str) -> Any:
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(done.stdout.rsplit("data: ", 1)[1])[0]
+
+
+def output_of_cli(line: str, settings: Settings, folder: Path) -> str:
+    python, app, *arguments = shlex.split(line)
+    assert (python, app) == ("python", "app.py")
+    env = {**os.environ, "SYNESTHESIA_CACHE": str(settings.cache), "SYNESTHESIA_DEVICE": "cpu", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(settings.root / app), *arguments]
+    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
+
+
+def set_number(opened: Opened, selector: str, value: int) -> None:
+    number = opened.page.locator(f"{selector} input[type=number]")
+    number.fill(str(value))
+    number.blur()
+
+
+def test_the_copied_lines_give_the_pages_own_answer(open_page: Open, settings: Settings, tmp_path: Path) -> None:
+    with open_page() as opened:
+        set_number(opened, "#reasoning-max_new_tokens", 12)
+        set_number(opened, "#reasoning-seed", 7)
+        opened.page.locator("#reasoning-box textarea").fill("It's time to name a colour.")
+        opened.page.locator("#reasoning-copy button").first.click()
+        cli, curl = (shown_request(opened, "reasoning", name) for name in ("CLI", "curl"))
+        opened.page.locator("#reasoning-run").click()
+        opened.until("#reasoning-status", "Done")
+        told = answer(opened).split()
+        assert told and answer_of_curl(curl)["text"].split() == told
+        assert output_of_cli(cli, settings, tmp_path).split()[: len(told)] == told
+
+
+def test_the_copied_lines_give_the_pages_own_sound(open_page: Open, settings: Settings, tmp_path: Path) -> None:
+    with open_page(path="/?tab=speech") as opened:
+        opened.page.locator("#speech-text textarea").fill("It's me.")
+        set_number(opened, "#speech-seed", 7)
+        opened.page.locator("#speech-copy button").first.click()
+        cli, curl = (shown_request(opened, "speech", name) for name in ("CLI", "curl"))
+        opened.page.locator("#speech-run").click()
+        opened.until("#speech-status", "Done")
+        link = opened.page.locator("#speech-sound a[download]").first.get_attribute("href")
+        sound = opened.page.request.get(str(link)).body()
+        assert opened.page.request.get(answer_of_curl(curl)["wav"]["url"]).body() == sound
+        output_of_cli(cli, settings, tmp_path)
+        assert (tmp_path / "speech.wav").read_bytes() == sound
+
+
+def test_a_smaller_budget_evicts_and_the_log_says_why(open_page: Open, server: Running) -> None:
+    before = server.house.registry.budget
+    with server.house.registry.lease("hibari-heart"):
+        pass
+    try:
+        with open_page(path="/?tab=models") as opened:
+            opened.until("#models-resident", "hibari-heart")
+            track = opened.page.locator("#models-budget input[type=range]").bounding_box()
+            assert track is not None
+            opened.page.mouse.click(track["x"] + 2, track["y"] + track["height"] / 2)
+            opened.until("#models-gone", "hibari-heart.*idle when the budget was full", seconds=15)
+            assert "hibari-heart" not in opened.text("#models-resident")
+            assert server.house.registry.budget < before
+    finally:
+        server.house.registry.set_budget(before)
 
 
 def test_the_models_tab_shows_what_is_in_memory_and_unloads_it(open_page: Open, server: Running) -> None:

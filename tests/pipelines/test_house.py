@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,6 +84,13 @@ def test_run_uses_the_first_model_that_can_be_used_here(toy_house: House, monkey
     gone = ModelLoadFailed("wheel_missing")
     monkeypatch.setattr(toy_house.sources, "missing", lambda spec: gone if spec.id == "first" else None)
     assert toy_house.run("reasoning", {"text": "a"}) == "second: a"
+
+
+def test_a_page_in_chinese_starts_with_a_model_that_speaks_it(toy_house: House) -> None:
+    chinese = dataclasses.replace(card("mandarin"), languages=("zh",))
+    toy_house.catalog = Catalog([card("first", default=True), chinese])
+    assert toy_house.default_model("reasoning", "zh") == "mandarin"
+    assert toy_house.default_model("reasoning", "en") == toy_house.default_model("reasoning") == "first"
 
 
 def test_bad_input_is_refused_at_once_and_frees_the_visitor(toy_house: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -259,3 +260,10 @@ def test_asking_what_is_missing_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_fetching_works_where_an_event_loop_is_running(sources: Sources) -> None:
+    async def in_a_loop() -> Path:
+        return fetch(sources)[0]
+
+    assert (asyncio.run(in_a_loop()) / "model.safetensors").is_file()

@@ -40,8 +40,9 @@ class Hits:
             [str(rank), cards.escape(self.gallery[hit.index].name), f"{hit.score:.3f}", _share(hit.rerank_score)]
             for rank, hit in enumerate(result.hits, 1)
         ]
-        heads = [say(f"retrieval_head_{key}", self.lang) for key in HEADS]
-        return {self.parts["hits"]: found, self.parts["scores"]: cards.table(heads, rows)}
+        shown = len(HEADS) if any(hit.rerank_score is not None for hit in result.hits) else len(HEADS) - 1
+        heads = [say(f"retrieval_head_{key}", self.lang) for key in HEADS[:shown]]
+        return {self.parts["hits"]: found, self.parts["scores"]: cards.table(heads, [row[:shown] for row in rows])}
 
 
 HEADS = ("rank", "file", "cosine", "rerank")

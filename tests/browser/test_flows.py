@@ -133,6 +133,8 @@ def output_of_cli(line: str, settings: Settings, folder: Path) -> str:
 
 def set_number(opened: Opened, selector: str, value: int) -> None:
     number = opened.page.locator(f"{selector} input[type=number]")
+    if not number.is_visible():
+        opened.page.get_by_text("More settings").locator("visible=true").click()
     number.fill(str(value))
     number.blur()
 

@@ -40,3 +40,8 @@ def smollm2_folder() -> Path:
     settings = Settings.read()
     card = Catalog.read(settings.root / "pipelines" / "catalog").model("smollm2-135m")
     return Sources(settings).fetch(card, stop=Stop(), progress=lambda _: None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The browser's tests come last: Playwright leaves an event loop running in the main thread."""
+    items.sort(key=lambda item: item.nodeid.startswith("tests/browser"))

@@ -25,6 +25,14 @@ def ask(opened: Opened, text: str) -> None:
     opened.page.locator("#reasoning-run").click()
 
 
+def ask_at_length(opened: Opened) -> None:
+    """A question whose answer is still being written when the test is done with it."""
+    box = opened.page.locator("#reasoning-max_new_tokens input[type=number]")
+    box.fill("1024")
+    box.blur()
+    ask(opened, LONG)
+
+
 def idle(server: Running, seconds: float = 10) -> bool:
     """True once no job of anybody is left."""
     deadline = time.monotonic() + seconds
@@ -41,7 +49,7 @@ def answer(opened: Opened) -> str:
 
 def test_chat_streams_and_stop_stops_the_computation(open_page: Open, server: Running) -> None:
     with open_page() as opened:
-        ask(opened, LONG)
+        ask_at_length(opened)
         assert opened.until("#reasoning-status", ".", seconds=1)
         opened.page.locator("#reasoning-chat .bot.message").wait_for(timeout=60_000)
         first = answer(opened)
@@ -59,7 +67,7 @@ def test_chat_streams_and_stop_stops_the_computation(open_page: Open, server: Ru
 
 def test_closing_the_page_ends_its_job(open_page: Open, server: Running) -> None:
     with open_page() as opened:
-        ask(opened, LONG)
+        ask_at_length(opened)
         opened.page.locator("#reasoning-chat .bot.message").wait_for(timeout=60_000)
         assert sum(server.house.admission.counts().values()) == 1
     assert idle(server)
@@ -213,7 +221,7 @@ def test_the_host_can_load_a_model(open_page: Open, server: Running) -> None:
 
 def test_two_people_do_not_cross(open_page: Open, server: Running) -> None:
     with open_page() as one, open_page() as two:
-        ask(one, LONG)
+        ask_at_length(one)
         one.page.locator("#reasoning-chat .bot.message").wait_for(timeout=60_000)
         ask(two, "Please say: blue bicycle.")
         two.until("#reasoning-status", "queue")

@@ -142,4 +142,9 @@ def test_an_uploaded_adapter_keeps_its_weight_and_is_its_owners_alone(open_page:
         assert owner.page.locator("#reasoning-weight-0 input[type=number]").input_value() == "0.5"
         other.page.locator("#reasoning-adapter-picker input").click()
         other.page.get_by_role("option").first.wait_for()
-        assert "adapter" not in other.page.get_by_role("option").all_inner_texts()
+        theirs = other.page.get_by_role("option").all_inner_texts()
+        owner.page.locator("#reasoning-adapter-picker input").click()
+        owner.page.get_by_role("option").first.wait_for()
+        chosen = owner.text("#reasoning-adapter-picker")
+        assert theirs and "adapter" in chosen
+        assert not any("adapter" in option for option in theirs)

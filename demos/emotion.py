@@ -23,7 +23,7 @@ EXAMPLES = (
 )
 CHANNELS = ("text", "aspect", "image", "audio")
 PICTURES = ("smile", "sad")
-TOP = 6  # labels shown
+TOP = 28  # labels shown: all of the largest classifier here
 STRONGEST = 0.6  # opacity behind the word that mattered most: more would hide the word
 
 

@@ -141,7 +141,9 @@ class Run:
 
 
 def _settled(part: Any) -> Any:
-    """The event after which a component's value is settled."""
+    """The event after which a component's value is settled; a number's blur may come before its value does."""
+    if isinstance(part, gr.Number):
+        return part.change
     return getattr(part, "blur", None) or getattr(part, "release", None) or part.change
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from pipelines.core.settings import Settings
 from tests.browser.conftest import ARTIFACTS, SIZES, Open, Opened
@@ -121,7 +122,7 @@ def shown_request(opened: Opened, task: str, name: str) -> str:
     """The request under "Copy as" in this shape."""
     opened.page.locator(f"#{task}-copy button[role=tab]", has_text=name).first.click()
     code = opened.page.locator(f"#{task}-copy .cm-content").locator("visible=true")
-    code.get_by_text("seed").first.wait_for()
+    expect(code).to_contain_text("seed", timeout=60_000)
     return "\n".join(code.locator(".cm-line").all_inner_texts())
 
 

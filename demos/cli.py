@@ -26,6 +26,12 @@ from pipelines.loaders.devices import spare_a_core
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
+EVALUATED = {  # what an evaluation can be told beside the task's own knobs
+    "captioning": ("method", "language", "limit", "gallery"),
+    "retrieval": ("method", "language", "limit"),
+    "speech": ("limit",),
+}
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Command:
@@ -125,6 +131,9 @@ def build_parser(argv: Sequence[str] = (), lang: str = "en") -> argparse.Argumen
     evaluate.add_argument("task", choices=TASKS)
     evaluate.add_argument("--data", required=True, type=Path, help=told("data"))
     evaluate.add_argument("--model", default="")
+    evaluate.add_argument("--method", help=told("method"))
+    evaluate.add_argument("--voice", help=told("voice"))
+    evaluate.add_argument("--limit", type=int, help=told("limit"))
     evaluate.add_argument("--adapter", dest="adapters", action="append", default=[], metavar="ID[:WEIGHT]")
     evaluate.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     return parser
@@ -258,11 +267,10 @@ def _doctor(house: House, args: argparse.Namespace, lang: str) -> int:
 
 def _evaluate(house: House, args: argparse.Namespace, lang: str) -> int:
     options = dict(_option(text) for text in args.option)
-    if args.model:
-        options["model"] = args.model
-    if args.adapters:
-        options["adapters"] = args.adapters
-    options = _checked(args.task, options)
+    flags = {name: getattr(args, name) for name in ("model", "adapters", "method", "voice", "limit")}
+    if "language" in EVALUATED.get(args.task, ()):
+        flags["language"] = getattr(args, "lang", None)
+    options = _checked(args.task, options | {name: value for name, value in flags.items() if value})
     if not args.data.is_file():
         raise InvalidInput("no_such_file", name=args.data.name[:80])
 
@@ -287,6 +295,7 @@ def _checked(task: str, options: dict[str, Any]) -> dict[str, Any]:
     from pipelines.core.params import coerce
 
     declared = {knob.name: knob for knob in knobs(pipeline_class(task).Params)}
-    if unknown := sorted(set(options) - set(declared)):
-        raise InvalidInput("unknown_parameter", name=unknown[0][:80], known=", ".join(declared))
-    return {name: coerce(declared[name], value) for name, value in options.items()}
+    known = {**declared, **dict.fromkeys(EVALUATED.get(task, ()))}
+    if unknown := sorted(set(options) - set(known)):
+        raise InvalidInput("unknown_parameter", name=unknown[0][:80], known=", ".join(known))
+    return {name: coerce(declared[name], value) if name in declared else value for name, value in options.items()}

@@ -16,6 +16,7 @@ from demos.text import say
 from pipelines.core.specs import ModelSpec
 from pipelines.core.streaming import Progress
 from pipelines.house import House
+from pipelines.media import encode_sound
 
 
 class Teller:
@@ -75,7 +76,7 @@ class _Files:
             return about
         number = len(self.written) + 1
         path = self._output if number == 1 else self._output.with_stem(f"{self._output.stem}-{number}")
-        path.write_bytes(data)
+        path.write_bytes(encode_sound(data, "flac") if path.suffix.lower() == ".flac" else data)
         self.written.append(str(path))
         return {"path": str(path), **about}
 
@@ -93,7 +94,8 @@ def _files(value: Any, lang: str, files: Sequence[str], *_: Any) -> list[str]:
 
 
 def _hits(value: Any, lang: str, files: Sequence[str], names: Sequence[str]) -> list[str]:
-    return [f"{hit['score']:+.3f}  {names[hit['index']]}" for hit in value["hits"]]
+    found = [names[hit["index"]] if names else f"{hit['id']}  {hit['caption']}" for hit in value["hits"]]
+    return [f"{hit['score']:+.3f}  {name}" for hit, name in zip(value["hits"], found, strict=True)]
 
 
 def _emotion(value: Any, *_: Any) -> list[str]:

@@ -21,13 +21,14 @@ from demos.replies import explain, unexpected
 from demos.text import lang_of
 from demos.visitor import visitor_of
 from pipelines.core.errors import Cancelled, DemoError
-from pipelines.core.streaming import Done, Event, Progress
+from pipelines.core.streaming import Done, Event, Job, Progress
 from pipelines.house import House
 
 log = logging.getLogger(__name__)
 
 PACE = 0.1  # seconds between two updates of the page
 Updates = dict[Any, Any]  # component -> value or gr.update()
+Work = Callable[[dict[str, Any], str, Job], Any]  # (what was asked, visitor, job) -> result
 
 _FOREIGN = re.compile(
     r"<(?=/?(?:img|picture|source|form|input|button|textarea|select|video|audio|iframe|object|embed|svg|math|style"
@@ -76,10 +77,17 @@ class Edge:
         self._bridge = Bridge(house)
 
     def handler(
-        self, task: str, raw: Callable[..., dict[str, Any]], view: Callable[..., View], frame: Frame
+        self,
+        task: str,
+        raw: Callable[..., dict[str, Any]],
+        view: Callable[..., View],
+        frame: Frame,
+        *,
+        work: Work | None = None,
     ) -> Callable[..., AsyncIterator[Updates]]:
         """An event listener: `raw(*values)` makes the params of the values of the components, `view(raw, lang)` what
-        is shown. The generator is closed when the page is; that stops the job.
+        is shown; `work` is done in the place of the task's own run. The generator is closed when the page is; that
+        stops the job.
         """
 
         async def run(request: gr.Request, *values: Any) -> AsyncIterator[Updates]:
@@ -90,7 +98,7 @@ class Edge:
                 given = raw(*values)
                 if updates := pages.begin(view(given, lang)):
                     yield updates
-                stream = await self._stream(task, given, visitor_of(request))
+                stream = await self._stream(task, given, visitor_of(request), work)
                 async with aclosing(self._bridge.events(stream)) as events:
                     async for event in events:
                         if updates := pages.after(event):
@@ -104,7 +112,9 @@ class Edge:
 
         return run
 
-    async def _stream(self, task: str, raw: dict[str, Any], visitor: str) -> Any:
+    async def _stream(self, task: str, raw: dict[str, Any], visitor: str, work: Work | None) -> Any:
+        if work is not None:
+            return await self._bridge.start(task, lambda job: work(raw, visitor, job), visitor)
         if on_zero_gpu():
             return _elsewhere(self.house)(task, raw, visitor)
         return await self._bridge.stream(task, raw, visitor)

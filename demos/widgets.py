@@ -211,8 +211,8 @@ def _path(value: Any) -> Path | None:
     return Path(value) if value else None
 
 
-def _paths(values: Any) -> list[Path]:
-    return [Path(value) for value in values or ()]
+def _paths(values: Any) -> tuple[Path, ...]:
+    return tuple(Path(value) for value in values or ())
 
 
 _MAKERS: dict[str, Callable[[Knob, dict[str, Any]], Any]] = {

@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines import media
 from pipelines.core import params as declared
@@ -29,6 +29,9 @@ from pipelines.core.streaming import Done, Job, Progress, Stop, Stream
 from pipelines.core.tasks import Pipeline
 from pipelines.loaders.sources import Sources
 
+if TYPE_CHECKING:
+    from pipelines.retrievers.collections import Collections
+
 log = logging.getLogger(__name__)
 
 LOADERS = {
@@ -39,6 +42,7 @@ LOADERS = {
     "torch": "pipelines.loaders.torch:TorchLoader",
     "hibari": "pipelines.loaders.hibari:HibariLoader",
     "kokoro": "pipelines.loaders.kokoro:KokoroLoader",
+    "whisper": "pipelines.loaders.whisper:WhisperLoader",
 }
 
 PIPELINES = {
@@ -118,6 +122,13 @@ class House:
         """The registry once anything was asked of it: for those who only look."""
         return self._given or self._made
 
+    @cached_property
+    def collections(self) -> Collections:
+        """The pictures visitors keep here to be searched."""
+        from pipelines.retrievers.collections import Collections
+
+        return Collections.of(self.settings, LOCAL)
+
     def warm(self) -> None:
         """Start looking for the device and importing the chat model's library: called when somebody opens the page,
         so that the first question waits for neither. Returns at once; the second call does nothing."""
@@ -128,7 +139,8 @@ class House:
         threading.Thread(target=self._warm_up, name="warm", daemon=True).start()
 
     def pipeline(self, task: str) -> Pipeline:
-        return pipeline_class(task)(self.registry, lease_seconds=self.settings.lease_seconds)
+        more = {"collections": self.collections} if task == "retrieval" else {}
+        return pipeline_class(task)(self.registry, lease_seconds=self.settings.lease_seconds, **more)
 
     def default_model(self, task: str, language: str = "") -> str:
         """The task's default if it can be used here, else the first that can; else the default, which then says why.
@@ -174,6 +186,7 @@ class House:
         def work(job: Job) -> Any:
             with ticket, self.slots.slot(visitor, stop, lambda place: job.emit(Progress("queue", place))):
                 stop.start_clock()
+                job.visitor = visitor
                 with self._observed(task):
                     return compute(job)
 
@@ -226,3 +239,4 @@ class House:
     def _sweep(self, registry: Registry) -> None:
         while not self._closed.wait(15):
             registry.sweep()
+            self.collections.forget_old()

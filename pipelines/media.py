@@ -5,12 +5,14 @@ Takes a Path or bytes that the door knows to be the visitor's own; knows nothing
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 import wave
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +39,7 @@ SOUND_TYPES = {  # what encode_sound can make, with its media type
     "pcm": "audio/pcm",
 }
 PCM_RATE = 24_000  # hertz of headerless samples, by custom
+_LINE = 4_096  # bytes of a child's answer before the pixels
 _CHILD = Path(__file__).with_name("media_child.py")
 _AT_ONCE = threading.BoundedSemaphore(min(4, os.cpu_count() or 1))  # decoders of the whole process
 
@@ -116,23 +119,136 @@ def _read(value: Any) -> bytes:
     return value
 
 
+class Decoder:
+    """Pictures of ONE request, each as by decode("image", …), through one child: `with media.Decoder() as decoder`.
+
+    A picture has the same limits as one that comes alone (bytes, pixels, memory, seconds). The child ends with the
+    picture that breaks it, or with the block; the next picture gets another. What breaks a child that has decoded
+    others is tried in a fresh one, so no picture suffers from those before it. Idle, it keeps nobody from decoding.
+    For one thread. `side`: the longer side is made at most so many pixels (0: left as it is), far faster for a JPEG.
+    """
+
+    def __init__(self, side: int = 0) -> None:
+        self._side = side
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def decode(self, value: Path | bytes) -> Image:
+        """One picture, in RGB; raises InvalidInput, after which the next can be decoded."""
+        data = _read(value)
+        with _AT_ONCE:
+            until = time.monotonic() + CLOCK
+            if self._child is not None:
+                with contextlib.suppress(_Broke):
+                    return self._ask(self._child, data, until)
+            self._child = subprocess.Popen(
+                _command("pictures", MAX_IMAGE_PIXELS, self._side),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=_environ(),
+            )
+            return self._ask(self._child, data, until)
+
+    def _ask(self, child: subprocess.Popen[bytes], data: bytes, until: float) -> Image:
+        """Raises _Broke and other InvalidInput; there is no child any more after _Broke and decode_timeout."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            child.kill()
+
+        timer = threading.Timer(until - time.monotonic(), end)  # wakes us from every pipe, and on every system
+        timer.start()
+        try:
+            header, body = _answer(child, data)
+        except (OSError, EOFError, ValueError):
+            _let_go(child)
+            status = child.wait()
+            self._child = None
+            raise InvalidInput("decode_timeout", seconds=CLOCK) if late.is_set() else _broke("image", status) from None
+        finally:
+            timer.cancel()
+        if header.get("error") == "decode_memory":
+            self._end()
+            raise _Broke("decode_memory")
+        _check(header)
+        from PIL import Image
+
+        return Image.frombytes("RGB", (header["width"], header["height"]), body)
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            _let_go(self._child)
+            self._child.wait()
+            self._child = None
+
+
+class _Broke(InvalidInput):
+    """The child did not survive this file, or had no room for it."""
+
+
+def _answer(child: subprocess.Popen[bytes], data: bytes) -> tuple[Mapping[str, Any], bytes]:
+    """What a child says of one of many pictures; raises OSError, EOFError or ValueError where it makes no sense."""
+    assert child.stdin is not None and child.stdout is not None
+    child.stdin.write(len(data).to_bytes(8, "little"))
+    child.stdin.write(data)
+    child.stdin.flush()
+    line = child.stdout.readline(_LINE)
+    if not line.endswith(b"\n"):
+        raise EOFError
+    header = json.loads(line)
+    if "error" in header:
+        return header, b""
+    pixels = int(header["width"]) * int(header["height"])
+    if not 0 < pixels <= MAX_IMAGE_PIXELS:
+        raise ValueError(pixels)
+    body = child.stdout.read(3 * pixels)
+    if len(body) < 3 * pixels:
+        raise EOFError
+    return header, body
+
+
+def _let_go(child: subprocess.Popen[bytes]) -> None:
+    """Close both pipes: a child that still lives has nothing more to read, and nobody to write to."""
+    for pipe in (child.stdin, child.stdout):
+        assert pipe is not None
+        with contextlib.suppress(OSError):
+            pipe.close()
+
+
 def _in_child(kind: str, data: bytes) -> tuple[Mapping[str, Any], bytes]:
-    cap = MAX_IMAGE_PIXELS if kind == "image" else MAX_AUDIO_SECONDS
-    command = [sys.executable, "-I", str(_CHILD), kind, str(cap), str(MEMORY_MB), str(CLOCK)]
+    command = _command(kind, MAX_IMAGE_PIXELS if kind == "image" else MAX_AUDIO_SECONDS)
     with _AT_ONCE:
         try:
             done = subprocess.run(command, input=data, capture_output=True, timeout=CLOCK, check=False, env=_environ())
         except subprocess.TimeoutExpired:
             raise InvalidInput("decode_timeout", seconds=CLOCK) from None
     line, _, body = done.stdout.partition(b"\n")
-    if done.returncode == -9:  # the system took it: out of memory
-        raise InvalidInput("decode_memory")
     if done.returncode or not line:
-        raise InvalidInput(f"{kind}_broken")
+        raise _broke(kind, done.returncode)
     header = json.loads(line)
+    _check(header)
+    return header, body
+
+
+def _command(kind: str, cap: int, *more: int) -> list[str]:
+    return [sys.executable, "-I", str(_CHILD), kind, *map(str, (cap, MEMORY_MB, CLOCK, *more))]
+
+
+def _broke(kind: str, status: int) -> _Broke:
+    return _Broke("decode_memory" if status == -9 else f"{kind}_broken")  # -9: the system took it
+
+
+def _check(header: Mapping[str, Any]) -> None:
     if code := header.get("error"):
         raise InvalidInput(code, **header["params"])
-    return header, body
 
 
 def _environ() -> dict[str, str]:
@@ -157,20 +273,41 @@ def pcm16(samples: np.ndarray) -> bytes:
     return (np.clip(samples, -1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
 
 
-def encode_sound(wav: bytes, format: str) -> bytes:
-    """Our own 16-bit mono WAV in one of SOUND_TYPES."""
-    if format == "wav":
-        return wav
+def plain_sound(wav: bytes, seconds: float | None = None) -> Sound:
+    """A 16-bit mono WAV made here, or its first seconds. For foreign files there is decode()."""
     with wave.open(io.BytesIO(wav)) as file:
         rate = file.getframerate()
-        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
+        count = file.getnframes() if seconds is None else round(seconds * rate)
+        return Sound(np.frombuffer(file.readframes(count), dtype="<i2") / np.float32(32768), rate)
+
+
+def comment(wav: bytes) -> str:
+    """The comment in a WAV made here, such as the settings that made it, or ""."""
+    at = 12
+    while at + 8 <= len(wav):
+        kind, size = wav[at : at + 4], int.from_bytes(wav[at + 4 : at + 8], "little")
+        if kind == b"LIST" and wav[at + 8 : at + 16] == b"INFOICMT":
+            length = int.from_bytes(wav[at + 16 : at + 20], "little")
+            return wav[at + 20 : at + 20 + length].rstrip(b"\0").decode()
+        at += 8 + size + size % 2
+    return ""
+
+
+def encode_sound(wav: bytes, format: str) -> bytes:
+    """Our own 16-bit mono WAV in one of SOUND_TYPES, its comment kept where the format has room for one."""
+    if format == "wav":
+        return wav
+    sound = plain_sound(wav)
     if format == "pcm":
-        return pcm16(Sound(samples / np.float32(32768), rate).resampled(PCM_RATE).samples)
+        return pcm16(sound.resampled(PCM_RATE).samples)
     import soundfile
 
     out = io.BytesIO()
     container, subtype = ("OGG", "OPUS") if format == "opus" else (format.upper(), None)
-    soundfile.write(out, samples, rate, format=container, subtype=subtype)
+    with soundfile.SoundFile(out, "w", sound.rate, 1, subtype, format=container) as file:
+        if note := comment(wav):
+            file.comment = note
+        file.write((sound.samples * 32768).astype("<i2"))
     return out.getvalue()
 
 

@@ -1,4 +1,5 @@
-"""The decoder that may die: a process of its own, with a memory limit, that reads one file from stdin.
+"""The decoder that may die: a process of its own, with a memory limit, that reads one file from stdin, or the
+pictures of one request after each other.
 
 Run by media.py as a script, never imported by the app. Writes one JSON line, then raw RGB or float32 bytes; an
 exception of a library ends the process, which the parent reports as a broken file. Imports only what it needs.
@@ -9,9 +10,11 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import math
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -39,15 +42,27 @@ class Refused(Exception):
         self.answer = {"error": code, "params": params}
 
 
-def limit_memory(megabytes: int, seconds: int) -> None:
+def limit_memory(megabytes: int) -> None:
     """Let this process, and what it starts, have no more; a system without such limits has only the parent's clock."""
     try:
         import resource
     except ImportError:
         return
     resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def limit_time(seconds: int, *, again: bool) -> None:
+    """So many seconds of computing, for what it starts as well; `again`: so many more from now on, each time."""
+    try:
+        import resource
+    except ImportError:
+        return
+    if not again:
+        return resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    seconds += math.ceil(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds if most == resource.RLIM_INFINITY else min(seconds, most), most))
 
 
 def image_format(data: bytes) -> tuple[str, str]:
@@ -60,8 +75,11 @@ def image_format(data: bytes) -> tuple[str, str]:
     raise Refused("not_an_image")
 
 
-def decode_image(data: bytes, cap: int) -> tuple[dict[str, Any], bytes]:
-    """The first frame upright, in RGB, over white where it is transparent; refused by its header above `cap` pixels."""
+def decode_image(data: bytes, cap: int, side: int = 0) -> tuple[dict[str, Any], bytes]:
+    """The first frame upright, in RGB, over white where it is transparent; refused by its header above `cap` pixels.
+
+    `side`: the longer side is made at most so many pixels; 0 leaves it.
+    """
     name, plugin = image_format(data)
     importlib.import_module(f"PIL.{plugin}")
     from PIL import Image, ImageOps
@@ -72,7 +90,11 @@ def decode_image(data: bytes, cap: int) -> tuple[dict[str, Any], bytes]:
         image = Image.open(io.BytesIO(data), formats=[name])
         if image.width * image.height > cap:
             raise Refused("image_too_large", limit=cap // 1_000_000)
+        if side:
+            image.draft(None, (2 * side, 2 * side))  # of a JPEG no more is computed than a good reduction needs
         image = on_white(ImageOps.exif_transpose(image))
+        if side:
+            image.thumbnail((side, side))
     except Image.UnidentifiedImageError:
         raise Refused("not_an_image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -161,16 +183,32 @@ DECODERS: dict[str, Callable[[bytes, int], tuple[dict[str, Any], bytes]]] = {
 }
 
 
-def main(kind: str, cap: str, megabytes: str, seconds: str) -> None:
-    limit_memory(int(megabytes), int(seconds))
+def answer(decode: Callable[[], tuple[dict[str, Any], bytes]]) -> None:
     try:
-        header, body = DECODERS[kind](sys.stdin.buffer.read(), int(cap))
+        header, body = decode()
     except Refused as refused:
         header, body = refused.answer, b""
     except MemoryError:
         header, body = {"error": "decode_memory", "params": {}}, b""
-    sys.stdout.buffer.write(json.dumps(header).encode() + b"\n" + body)
+    sys.stdout.buffer.write(json.dumps(header).encode() + b"\n")
+    sys.stdout.buffer.write(body)
     sys.stdout.buffer.flush()
+
+
+def answer_each(cap: int, seconds: int, side: int) -> None:
+    """Pictures until there are no more: each comes as its length (8 bytes, little-endian) and its bytes."""
+    while size := sys.stdin.buffer.read(8):
+        limit_time(seconds, again=True)
+        data = sys.stdin.buffer.read(int.from_bytes(size, "little"))
+        answer(lambda data=data: decode_image(data, cap, side))  # type: ignore[misc]
+
+
+def main(kind: str, cap: str, megabytes: str, seconds: str, side: str = "0") -> None:
+    limit_memory(int(megabytes))
+    if kind == "pictures":
+        return answer_each(int(cap), int(seconds), int(side))
+    limit_time(int(seconds), again=False)
+    answer(lambda: DECODERS[kind](sys.stdin.buffer.read(), int(cap)))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,15 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pipelines.core.errors import InvalidInput
 
 ECE_BINS = 15
+
+Row = TypeVar("Row")
 
 
 def confusion(truth: Sequence[str], predicted: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
@@ -86,24 +89,39 @@ def classification_figures(
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Rows of a .csv file with a header, or of a JSON-lines file; raises InvalidInput naming the line."""
+    if path.suffix.lower() != ".csv":
+        return [
+            {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
+            for _, record in read_records(path)
+        ]
+    table = csv.DictReader(_text(path).splitlines())
+    return _some([{key: value or "" for key, value in row.items() if key} for row in table], path)
+
+
+def read_records(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON-lines file as they are, each with the number of its line; raises InvalidInput naming it."""
+    lines = enumerate(_text(path).split("\n"), 1)
+    return _some([(at, _record(line, at)) for at, line in lines if line.strip()], path)
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput("unreadable_rows", path=path.name) from error
-    if path.suffix.lower() == ".csv":
-        rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(text.splitlines())]
-    else:
-        rows = [_json_row(line, at) for at, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def _some(rows: list[Row], path: Path) -> list[Row]:
     if not rows:
         raise InvalidInput("no_rows", path=path.name)
     return rows
 
 
-def _json_row(line: str, at: int) -> dict[str, str]:
+def _record(line: str, at: int) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        record = json.loads(line)
     except json.JSONDecodeError as error:
         raise InvalidInput("row_not_json", line=at) from error
-    if not isinstance(row, dict):
+    if not isinstance(record, dict):
         raise InvalidInput("row_not_json", line=at)
-    return {str(key): value if isinstance(value, str) else json.dumps(value) for key, value in row.items()}
+    return record

@@ -1,8 +1,9 @@
-"""Log-mel spectrograms and time stretching of plain samples. Knows NumPy only: no model, no file."""
+"""Log-mel spectrograms and time stretching of plain samples. Knows arrays only: no model, no file."""
 
 from __future__ import annotations
 
 import numpy as np
+import scipy.fft
 
 FLOOR_DB = -80.0
 MAX_FRAMES = 2_000  # columns of a picture nobody needs more of: beyond it the hop grows
@@ -12,17 +13,41 @@ def log_mel(samples: np.ndarray, rate: int, n_mels: int = 80, n_fft: int = 1024)
     """((n_mels, frames) float32 in dB under the peak, at least FLOOR_DB; seconds between frames).
 
     Power of a Hann-windowed short-time Fourier transform, summed by triangular filters that are equally spaced in
-    mel(f) = 2595 log10(1 + f / 700) (O'Shaughnessy, Speech Communication, 1987), then 10 log10.
+    mel(f) = 2595 log10(1 + f / 700) (O'Shaughnessy, Speech Communication, 1987), then 10 log10. `samples` may be int16
+    and lie on the disk: only what the frames need is read.
     """
+    power, hop = _power(samples, rate, n_fft)
+    from scipy import sparse  # a fifth of a second, which only a spectrogram waits for
+
+    filters = sparse.csr_array(mel_filters(rate, n_mels, n_fft).astype(np.float32))
+    return _decibels(filters @ power.T), hop  # mostly zeros: no need to wake the threads of a matrix library
+
+
+def log_linear(samples: np.ndarray, rate: int, n_fft: int = 1024) -> tuple[np.ndarray, float]:
+    """The same without filters: (n_fft // 2 + 1, frames), evenly from 0 Hz to half the rate."""
+    power, hop = _power(samples, rate, n_fft)
+    return _decibels(power.T), hop
+
+
+def _power(samples: np.ndarray, rate: int, n_fft: int) -> tuple[np.ndarray, float]:
+    """Power [frames, bins] around every `hop`-th sample, and that hop in seconds."""
     hop = max(rate // 80, -(-len(samples) // MAX_FRAMES))
-    if not len(samples):
-        return np.full((n_mels, 0), FLOOR_DB, np.float32), hop / rate
-    padded = np.pad(samples.astype(np.float32), n_fft // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
-    power = np.abs(np.fft.rfft(frames * np.hanning(n_fft + 1)[:-1], axis=1)) ** 2
-    mel = mel_filters(rate, n_mels, n_fft) @ power.T
-    decibels = 10 * np.log10(np.maximum(mel, 1e-10))
-    return np.maximum(decibels - decibels.max(), FLOOR_DB).astype(np.float32), hop / rate
+    starts = range(-(n_fft // 2), len(samples) - n_fft // 2 + 1, hop) if len(samples) else range(0)
+    frames = np.zeros((len(starts), n_fft), np.float32)
+    for row, at in enumerate(starts):
+        low, high = max(at, 0), min(at + n_fft, len(samples))
+        frames[row, low - at : high - at] = samples[low:high]
+    if samples.dtype.kind == "i":
+        frames /= 32768
+    spectrum = scipy.fft.rfft(frames * np.hanning(n_fft + 1)[:-1].astype(np.float32), axis=1)  # stays in 32 bits
+    return spectrum.real**2 + spectrum.imag**2, hop / rate
+
+
+def _decibels(power: np.ndarray) -> np.ndarray:
+    if not power.shape[1]:
+        return power.astype(np.float32)
+    decibels = 10 * np.log10(np.maximum(power, 1e-10))
+    return np.maximum(decibels - decibels.max(), FLOOR_DB).astype(np.float32)
 
 
 def mel_filters(rate: int, n_mels: int, n_fft: int) -> np.ndarray:

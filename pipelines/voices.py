@@ -1,37 +1,49 @@
-"""One class per family of voices: a sentence in, samples out. Knows the libraries' calls, not sentences or streams."""
+"""One class per family of voices: a phrase in, samples out. Knows the libraries' calls, not texts or streams."""
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
 
-from pipelines import mandarin, speech_text
+from pipelines import reading, speech_text
 from pipelines.core.errors import InvalidInput, ModelLoadFailed
 from pipelines.core.specs import ModelSpec
 from pipelines.core.streaming import Stop
+from pipelines.loaders import onnx
+from pipelines.reading import Phrase, Unit
 from pipelines.spectrogram import stretch
 
 # The transformers voices draw from torch's process-wide generator: one at a time, or a seed would not repeat.
 _DRAWING = threading.Lock()
 
+STEP = 0.025  # seconds in which hibari and Kokoro count how long a phoneme lasts
+_QUIET = 0.01  # of full scale: below it is the model's own silence
+SENTENCE = 0.4  # seconds after a sentence, as the reader has it
+
 Stages = tuple[tuple[str, float], ...]
+Times = tuple[tuple[float, float], ...]
+Read = Callable[[str], Iterator[Phrase]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spoken:
-    """float32 samples [n], the phonemes where the voice has any, and the seconds each stage took."""
+    """float32 samples [n], the phonemes where the voice has any, and the seconds each stage took.
+
+    `times`: for each unit of the phrase where it begins and ends in the samples, in seconds; () where not known.
+    """
 
     samples: np.ndarray
     phonemes: str
     stages: Stages
+    times: Times = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,37 +61,88 @@ class Voice(Protocol):
 
     rate: int
 
-    def sentences(self, text: str) -> list[str]:
-        """The text in the pieces it is spoken in."""
+    def phrases(self, text: str, overrides: Mapping[int, str]) -> Iterator[Phrase]:
+        """The text in the pieces it is spoken in, each read when it is asked for."""
 
-    def say(self, sentence: str, manner: Manner) -> Spoken:
+    def say(self, phrase: Phrase, manner: Manner) -> Spoken:
         """Speak one piece; the same manner gives the same samples."""
 
 
-class HibariVoice:
-    """The small English voice inside the hibari package: text to phonemes to spectrum to waveform."""
+class _ByWords:
+    """A voice that takes words: figures and signs are put into words for it where their language is known."""
+
+    def phrases(self, text: str, overrides: Mapping[int, str]) -> Iterator[Phrase]:
+        if not speech_text.unsupported(text, ("en", "zh")):
+            return reading.phrases(text, overrides=overrides)
+        return (Phrase((), piece, SENTENCE, piece) for piece in speech_text.sentences(text))
+
+
+class _BySounds:
+    """A voice that takes phonemes and tells how long each of them lasts."""
+
+    rate = 24_000
+    family = ""
+    longest = 0  # phonemes it takes at once
+
+    def vocabulary(self) -> Mapping[str, int]:
+        raise NotImplementedError
+
+    def sound(self, phonemes: str, manner: Manner) -> tuple[np.ndarray, np.ndarray]:
+        """Samples [n], and the seconds of each phoneme and of the pad before and after them."""
+        raise NotImplementedError
+
+    def say(self, phrase: Phrase, manner: Manner) -> Spoken:
+        started = time.perf_counter()
+        phonemes, places = spelt(phrase.units, self.family, self.vocabulary())
+        parts = [self._part(phonemes[a:b], manner) for a, b in _cuts(phonemes, self.longest)]
+        samples = np.concatenate([np.zeros(0, np.float32), *(part for part, _ in parts)])
+        starts = accumulate((len(part) / self.rate for part, _ in parts), initial=0.0)
+        edges = [start + edge for start, (_, own) in zip(starts, parts, strict=False) for edge in own]
+        times = tuple(_span(edges, a, b, len(samples) / self.rate) for a, b in places)
+        stages = (("synthesis", time.perf_counter() - started),)
+        return Spoken(samples, phonemes, stages, times if len(samples) else ())
+
+    def _part(self, phonemes: str, manner: Manner) -> tuple[np.ndarray, list[float]]:
+        """Samples without the model's own silence, and where in them each phoneme begins."""
+        if not any(symbol.isalpha() for symbol in phonemes):
+            return np.zeros(0, np.float32), [0.0] * len(phonemes)
+        samples, seconds = self.sound(phonemes, manner)
+        kept, skipped = _trimmed(samples, self.rate)
+        begins = np.cumsum(seconds)[: len(phonemes)] - skipped / self.rate
+        return kept, list(np.clip(begins, 0, len(kept) / self.rate))
+
+
+class HibariVoice(_BySounds):
+    """The small English voice inside the hibari package: phonemes to spectrum to waveform."""
+
+    family = "hibari"
+    longest = 400
 
     def __init__(self, model: Any, parts: tuple[Any, ...]) -> None:
         self.model = model
         self.rate = int(model.sample_rate)
 
-    def sentences(self, text: str) -> list[str]:
-        return speech_text.speakable(self.model.split_sentences(text))
+    def vocabulary(self) -> Mapping[str, int]:
+        return self.model.vocab  # type: ignore[no-any-return]
 
-    def say(self, sentence: str, manner: Manner) -> Spoken:
+    def phrases(self, text: str, overrides: Mapping[int, str]) -> Iterator[Phrase]:
+        return reading.phrases(text, overrides=overrides, english=self.model.g2p)
+
+    def say(self, phrase: Phrase, manner: Manner) -> Spoken:
         _only(manner.voice, (self.model.voice,))
-        started = time.perf_counter()
-        phonemes = self.model.phonemize(sentence)
-        spelt = time.perf_counter()
-        draws = np.random.default_rng(manner.seed)
-        parts = [self.model.from_ids(self.model.ids(each), manner.speed, draws) for each in phonemes]
-        samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-        spoken = time.perf_counter()
-        stages = (("phonemes", spelt - started), ("synthesis", spoken - spelt))
-        return Spoken(samples, " ".join(phonemes), stages)
+        return super().say(phrase, manner)
+
+    def sound(self, phonemes: str, manner: Manner) -> tuple[np.ndarray, np.ndarray]:
+        from hibari import dsp
+
+        ids = np.array([self.model.ids(phonemes)], np.int64)
+        inputs = {"ids": ids, "speed": np.array([manner.speed], np.float32)}
+        *spectrum, lengths = onnx.run(self.model.sess, inputs, manner.stop)
+        samples = dsp.synth(*(part[0] for part in spectrum), np.random.default_rng(manner.seed))
+        return samples, lengths.reshape(-1) * STEP
 
 
-class SpeechT5Voice:
+class SpeechT5Voice(_ByWords):
     """SpeechT5 with its HiFi-GAN vocoder. No licensed speaker vector comes with it: the voice's name seeds one."""
 
     def __init__(self, model: Any, parts: tuple[Any, ...]) -> None:
@@ -89,15 +152,12 @@ class SpeechT5Voice:
         self.vocoder = parts[0].model
         self.rate = int(self.vocoder.config.sampling_rate)
 
-    def sentences(self, text: str) -> list[str]:
-        return speech_text.sentences(text)
-
-    def say(self, sentence: str, manner: Manner) -> Spoken:
+    def say(self, phrase: Phrase, manner: Manner) -> Spoken:
         import torch
 
         speaker = np.random.default_rng(zlib.crc32(manner.voice.encode()))
         vector = torch.tensor(speaker.standard_normal((1, self.model.config.speaker_embedding_dim)), dtype=torch.float)
-        ids = self.processor(text=sentence, return_tensors="pt")["input_ids"].to(self.model.device)
+        ids = self.processor(text=phrase.said, return_tensors="pt")["input_ids"].to(self.model.device)
         started = time.perf_counter()
         with torch.inference_mode(), _seeded(manner.seed, self.model.device):
             mel = self.model.generate_speech(ids, vector.to(self.model.device, self.model.dtype))
@@ -107,23 +167,20 @@ class SpeechT5Voice:
         return Spoken(samples.float().cpu().numpy().reshape(-1), "", stages)
 
 
-class VitsVoice:
+class VitsVoice(_ByWords):
     """VITS, end to end; its tokenizer may write phonemes or letters."""
 
     def __init__(self, model: Any, parts: tuple[Any, ...]) -> None:
         self.model, self.tokenizer = model.model, model.processor
         self.rate = int(self.model.config.sampling_rate)
 
-    def sentences(self, text: str) -> list[str]:
-        return speech_text.sentences(text)
-
-    def say(self, sentence: str, manner: Manner) -> Spoken:
+    def say(self, phrase: Phrase, manner: Manner) -> Spoken:
         import torch
 
         speakers = tuple(str(i) for i in range(self.model.config.num_speakers))
         _only(manner.voice, speakers)
         started = time.perf_counter()
-        inputs = self.tokenizer(sentence, return_tensors="pt").to(self.model.device)
+        inputs = self.tokenizer(phrase.said, return_tensors="pt").to(self.model.device)
         if inputs["input_ids"].shape[1] < 2:  # nothing the tokenizer can spell
             return Spoken(np.zeros(0, np.float32), "", ())
         speaker = int(manner.voice or 0) if len(speakers) > 1 else None
@@ -133,22 +190,19 @@ class VitsVoice:
         return Spoken(wave.float().cpu().numpy().reshape(-1), "", stages)
 
 
-class VibeVoice:
+class VibeVoice(_ByWords):
     """VibeVoice: a language model that places sound, a diffusion head that draws it. Its voice comes with the seed."""
 
     def __init__(self, model: Any, parts: tuple[Any, ...]) -> None:
         self.model, self.processor = model.model, model.processor
         self.rate = int(self.processor.feature_extractor.sampling_rate)
 
-    def sentences(self, text: str) -> list[str]:
-        return speech_text.sentences(text)
-
-    def say(self, sentence: str, manner: Manner) -> Spoken:
+    def say(self, phrase: Phrase, manner: Manner) -> Spoken:
         import torch
         from transformers import StoppingCriteriaList
 
         _only(manner.voice, ())
-        turn = [{"role": "0", "content": [{"type": "text", "text": sentence}]}]
+        turn = [{"role": "0", "content": [{"type": "text", "text": phrase.said}]}]
         inputs = self.processor.apply_chat_template(turn, tokenize=True, return_dict=True, return_tensors="pt").to(
             self.model.device, self.model.dtype
         )
@@ -156,7 +210,7 @@ class VibeVoice:
         with torch.inference_mode(), _seeded(manner.seed, self.model.device):
             waves = self.model.generate(
                 **inputs,
-                max_new_tokens=30 + 3 * len(sentence),  # 7.5 tokens a second: four seconds, and 0.4 for a character
+                max_new_tokens=30 + 3 * len(phrase.said),  # 7.5 tokens a second: four seconds, and 0.4 for a character
                 stopping_criteria=StoppingCriteriaList([_stopper(manner.stop)]),
             )
         wave = waves[0]
@@ -165,45 +219,37 @@ class VibeVoice:
         return Spoken(stretch(samples, self.rate, manner.speed), "", stages)
 
 
-class KokoroVoice:
-    """Kokoro with a reader of Chinese, and, where the text has English in it, hibari to read that. Draws nothing."""
+class KokoroVoice(_BySounds):
+    """Kokoro, which reads Chinese and the English words in it. Draws nothing."""
 
-    rate = 24_000
-    _longest = 60  # characters: a dozen seconds of sound, so that a stop is not long in coming
-    _tokens = 510  # what the model takes at once, and as many styles a voice has
+    family = "kokoro"
+    longest = 510  # what the model takes at once, and as many styles a voice has
+    _first = 1.5  # seconds of the first phrase where there is a mark to end it at: it is what a listener waits for
 
     def __init__(self, model: Any, parts: tuple[Any, ...]) -> None:
         self.model = model
-        self.english = parts[0] if parts else None
+        self.english = parts[0].g2p if parts else None
 
-    def sentences(self, text: str) -> list[str]:
-        return speech_text.sentences(text, self._longest)
+    def vocabulary(self) -> Mapping[str, int]:
+        return self.model.vocabulary  # type: ignore[no-any-return]
 
-    def say(self, sentence: str, manner: Manner) -> Spoken:
+    def phrases(self, text: str, overrides: Mapping[int, str]) -> Iterator[Phrase]:
+        return reading.phrases(text, overrides=overrides, english=self.english, first=self._first)
+
+    def say(self, phrase: Phrase, manner: Manner) -> Spoken:
         _only(manner.voice, tuple(self.model.styles))
-        started = time.perf_counter()
-        phonemes = self.model.reader.phonemes(sentence, self._read_english)
-        known = "".join(symbol for symbol in phonemes if symbol in self.model.vocabulary)
-        spelt = time.perf_counter()
-        styles = self.model.styles[manner.voice or self.model.voice]
-        samples = [self._sound(part, styles, manner.speed) for part in _lengths(known, self._tokens)]
-        stages = (("phonemes", spelt - started), ("synthesis", time.perf_counter() - spelt))
-        return Spoken(np.concatenate([np.zeros(0, np.float32), *samples]), known, stages)
+        return super().say(phrase, manner)
 
-    def _read_english(self, words: str) -> str:
-        return " ".join(self.english.phonemize(words)) if self.english else ""
-
-    def _sound(self, phonemes: str, styles: np.ndarray, speed: float) -> np.ndarray:
-        """Samples of at most 510 phonemes, in the style the voice has for that many, with short silences around."""
-        if not any(symbol.isalpha() for symbol in phonemes):
-            return np.zeros(0, np.float32)
+    def sound(self, phonemes: str, manner: Manner) -> tuple[np.ndarray, np.ndarray]:
+        """In the style the voice has for as many phonemes."""
         ids = [self.model.vocabulary[symbol] for symbol in phonemes]
         inputs = {
             "tokens": np.array([[0, *ids, 0]], np.int64),
-            "style": styles[len(ids) - 1].reshape(1, -1),
-            "speed": np.array([speed], np.float32),
+            "style": self.model.styles[manner.voice or self.model.voice][len(ids) - 1].reshape(1, -1),
+            "speed": np.array([manner.speed], np.float32),
         }
-        return _trimmed(self.model.session.run(None, inputs)[0].reshape(-1), self.rate)
+        samples, lengths = onnx.run(self.model.session, inputs, manner.stop)
+        return samples.reshape(-1), lengths.reshape(-1) * STEP
 
 
 FAMILIES: dict[str, type[Voice]] = {
@@ -224,8 +270,32 @@ def family(kind: str) -> type[Voice]:
 
 def helpers(spec: ModelSpec, text: str) -> list[str]:
     """The ids of the models a voice needs beside its own for this text: its vocoder, a reader of English words."""
-    names = ["vocoder", *(["english"] if mandarin.has_latin(text) else [])]
-    return [spec.options[name] for name in names if name in spec.options]
+    needed = {"vocoder": True, "english": "english" in spec.options and reading.needs_english(text)}
+    return [spec.options[name] for name, now in needed.items() if now and name in spec.options]
+
+
+def names(spec: ModelSpec) -> dict[str, Mapping[str, str]]:
+    """The voices to choose from, with what a card says of each in {en=..., zh=...}: whose it is, and its accent."""
+    return dict(spec.options.get("voices", {}))
+
+
+def spelt(units: Sequence[Unit], family: str, vocabulary: Mapping[str, int]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The phonemes of the units that the vocabulary has, and where those of each unit begin and end."""
+    whole, places = "", []
+    for unit in units:
+        sounds = reading.phonemes(unit, family)
+        if not sounds:
+            places.append((len(whole), len(whole)))
+            continue
+        before, own, after = (_known(part, vocabulary) for part in (unit.before, unit.phonemes, unit.after))
+        start = len(whole) + len(before if whole else before.lstrip())
+        places.append((start, start + len(own)))
+        whole = (whole + before if whole else before.lstrip()) + own + after
+    return whole, tuple(places)
+
+
+def _known(phonemes: str, vocabulary: Mapping[str, int]) -> str:
+    return "".join(symbol for symbol in phonemes if symbol in vocabulary)
 
 
 def _only(voice: str, known: tuple[str, ...]) -> None:
@@ -233,16 +303,36 @@ def _only(voice: str, known: tuple[str, ...]) -> None:
         raise InvalidInput("unknown_voice", voice=voice[:80], known=", ".join(known) or "–")
 
 
-def _lengths(phonemes: str, longest: int) -> list[str]:
-    """Cut between words, or anywhere in a word that is too long itself."""
-    return [part for part in re.findall(rf".{{1,{longest}}}(?=\s|$)|.{{1,{longest}}}", phonemes) if part.strip()]
+def _cuts(phonemes: str, longest: int) -> list[tuple[int, int]]:
+    """Places of pieces of at most `longest`, cut after a space where there is one."""
+    cuts, at = [], 0
+    while at < len(phonemes):
+        end = min(at + longest, len(phonemes))
+        if end < len(phonemes) and (space := phonemes.rfind(" ", at + 1, end)) > 0:
+            end = space + 1
+        cuts.append((at, end))
+        at = end
+    return cuts
 
 
-def _trimmed(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Without the model's own silence at both ends, but for 30 ms: pauses are the reader's to choose."""
-    loud = np.flatnonzero(np.abs(samples) > 0.01)
+def _span(edges: Sequence[float], start: int, end: int, whole: float) -> tuple[float, float]:
+    """From where phoneme `start` begins to where phoneme `end` does."""
+    begins = edges[start] if start < len(edges) else whole
+    return begins, edges[end] if end < len(edges) else whole
+
+
+def _trimmed(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
+    """Without the model's own silence at both ends, but for 30 ms, and how many samples went at the start: pauses are
+    the reader's to choose."""
+    first = np.flatnonzero(np.abs(samples[:rate]) > _QUIET)
+    last = np.flatnonzero(np.abs(samples[-rate:]) > _QUIET) + max(0, len(samples) - rate)
+    if not (len(first) and len(last)):  # more than a second of silence: rare, so all is looked at only then
+        first = last = np.flatnonzero(np.abs(samples) > _QUIET)
+    if not len(first):
+        return samples[:0], 0
     edge = round(0.03 * rate)
-    return samples[max(0, loud[0] - edge) : loud[-1] + edge] if len(loud) else samples[:0]
+    start = max(0, int(first[0]) - edge)
+    return samples[start : int(last[-1]) + edge], start
 
 
 def _paced(mel: Any, speed: float) -> Any:

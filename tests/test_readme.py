@@ -48,10 +48,10 @@ def test_every_requirement_has_an_exact_pin() -> None:
         return re.split(r"[<>=\[]", line)[0].lower().replace("_", "-")
 
     pinned = {name(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    for file in ("requirements.txt", "requirements-starter.txt", "requirements-mcp.txt", "requirements-dev.txt"):
-        lines = (ROOT / file).read_text().splitlines()
+    for file in ROOT.glob("requirements*.txt"):
+        lines = file.read_text().splitlines()
         wanted = {name(line) for line in lines if line and line[0] not in "#-"}
-        assert wanted <= pinned, f"{file}: {wanted - pinned}"
+        assert wanted <= pinned, f"{file.name}: {wanted - pinned}"
 
 
 def test_commands_in_the_readme_exist() -> None:

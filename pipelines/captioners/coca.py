@@ -1,84 +1,98 @@
-"""Captions from an open_clip CoCa. Its own generate() needs a beam search that transformers 5 no longer has,
-gives no log-probabilities and draws from the process-wide generator, so the loop over its decoder is here.
-"""
+"""Captions from an open_clip CoCa: the picture is read once, then every way of choosing words asks its decoder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
 
-from pipelines.captioners.drawing import Draw
+from pipelines.captioners import attention, beams
 from pipelines.captioners.families import clean
-from pipelines.captioners.plan import Candidate, Plan
-from pipelines.core.streaming import Job, Progress
-
-Logprobs = Callable[[torch.Tensor], torch.Tensor]  # ids [rows, length] -> [rows, vocabulary] for the next token
+from pipelines.captioners.plan import Candidate, Decoded, Neural, Plan, WordAttention
+from pipelines.captioners.telling import Telling
+from pipelines.core.streaming import Job
 
 
 @dataclass(frozen=True, slots=True)
-class Beam:
-    """A caption under way: token ids from the start mark on, and the log-probability of each one chosen."""
+class Words:
+    """A tokenizer as the decoder needs it: what a caption begins with, what ends it, and ids as text."""
 
-    ids: tuple[int, ...]
-    logprobs: tuple[float, ...] = ()
-    ended: bool = False
+    tokenizer: Any
+    start: tuple[int, ...]
+    end: int
+    special: frozenset[int]
 
-    @property
-    def score(self) -> float:
-        """Mean log-probability: a sum would favour short captions."""
-        return sum(self.logprobs) / max(1, len(self.logprobs))
+    def text(self, ids: Sequence[int]) -> str:
+        return clean(self.tokenizer.decode([id for id in ids if id not in self.special]))
+
+    def piece(self, id: int) -> str:
+        """One token with the space it brings along; a sentencepiece one marks it with ▁."""
+        if hasattr(self.tokenizer, "convert_ids_to_tokens"):
+            return str(self.tokenizer.convert_ids_to_tokens(id)).replace("▁", " ")
+        return str(self.tokenizer.decode([id]))
+
+
+def words(tokenizer: Any, language: str) -> Words:
+    """Of open_clip's own tokenizer, or of a Hugging Face one, which may have marks of language: <en>, <zh>."""
+    own = getattr(tokenizer, "tokenizer", None)
+    if own is None:
+        special = frozenset(tokenizer.all_special_ids)
+        return Words(tokenizer, (tokenizer.sot_token_id,), tokenizer.eot_token_id, special)
+    mark = own.get_vocab().get(f"<{language}>")
+    start = (own.bos_token_id,) if mark is None else (own.bos_token_id, mark)
+    return Words(own, start, own.eos_token_id, frozenset(own.all_special_ids))
 
 
 @torch.inference_mode()
-def generate(coca: Any, image: Image.Image, plan: Plan, job: Job) -> tuple[Candidate, ...]:
-    """The best caption first; `coca` is the loader's OpenClipModel. Raises nothing on a stop: it ends there."""
-    model, tokenizer = coca.model, coca.tokenizer
+def generate(coca: Any, image: Image.Image, plans: Sequence[Plan], language: str, job: Job) -> Neural:
+    """Every plan's captions, the best first; `coca` is the loader's OpenClipModel. Raises nothing on a stop: it ends
+    there.
+    """
+    model, said = coca.model, words(coca.tokenizer, language)
     weight = next(model.parameters())
     pixels = coca.preprocess(image).unsqueeze(0).to(weight.device, weight.dtype)
     seen = model(pixels)
-    latent, tokens = seen["image_features"], seen["image_embs"]
+    latent, patches = seen["image_features"], seen["image_embs"]
 
-    def next_logprobs(ids: torch.Tensor) -> torch.Tensor:
-        features, patches = (value.expand(len(ids), *value.shape[1:]) for value in (latent, tokens))
-        output = model(pixels, ids.to(weight.device), features, patches, output_labels=False)
+    def logprobs(ids: torch.Tensor) -> torch.Tensor:
+        features, cells = (value.expand(len(ids), *value.shape[1:]) for value in (latent, patches))
+        output = model(pixels, ids.to(weight.device), features, cells, output_labels=False)
         return torch.log_softmax(output["logits"][:, -1].float(), dim=-1).cpu()
 
-    steps = min(plan.max_new_tokens, model.context_length - 1)
-    beams = search(next_logprobs, tokenizer.sot_token_id, tokenizer.eot_token_id, steps, plan, job)
-    return tuple(_candidate(tokenizer, beam) for beam in beams)
+    searches = [beams.Search(plan, said.end) for plan in plans]
+    steps = min(plans[0].max_new_tokens, model.context_length - len(said.start))
+    beams.run(searches, logprobs, said.start, steps, job, _teller(searches[0], said, job))
+    decoded = [Decoded(s.plan.decoding, tuple(_candidate(said, beam) for beam in s.beams)) for s in searches]
+    tree = next((s.tree(said.piece) for s in searches if s.plan.decoding == "beam"), ())
+    best = next((s for s in searches if s.plan.decoding == "beam"), searches[0]).beams[0]
+    return Neural(tuple(decoded), tree, _attention(model, patches, said, best.ids))
 
 
-def search(logprobs: Logprobs, start: int, end: int, steps: int, plan: Plan, job: Job) -> list[Beam]:
-    """Beam search of `plan.width` beams, best first; width 1 is greedy decoding, or a draw for nucleus sampling."""
-    draw = Draw(plan.seed, plan.temperature, plan.top_p) if plan.decoding == "nucleus" else None
-    beams = [Beam((start,))]
-    for step in range(steps):
-        live = [beam for beam in beams if not beam.ended]
-        if not live or job.stop:
-            break
-        ids = torch.tensor([beam.ids for beam in live])
-        given = logprobs(ids)
-        wanted = draw(ids, given) if draw else given
-        grown = [_grow(beam, *row, end, plan.width) for beam, *row in zip(live, given, wanted, strict=True)]
-        pool = [beam for beam in beams if beam.ended] + [beam for row in grown for beam in row]
-        beams = sorted(pool, key=lambda beam: -beam.score)[: plan.width]
-        job.emit(Progress("run", step + 1, steps))
-    return beams
+def _teller(search: beams.Search, said: Words, job: Job) -> Any:
+    """Tells the caption of a search that never takes a word back; None for the others."""
+    if search.plan.width > 1:
+        return None
+    telling = Telling(job)
+    return lambda: telling.tell(said.text(search.beams[0].ids))
 
 
-def _grow(beam: Beam, given: torch.Tensor, wanted: torch.Tensor, end: int, width: int) -> list[Beam]:
-    return [
-        Beam((*beam.ids, token), (*beam.logprobs, given[token].item()), token == end)
-        for token in wanted.topk(width).indices.tolist()
-    ]
+def _candidate(said: Words, beam: beams.Beam) -> Candidate:
+    tokens = tuple((said.piece(id), logprob) for id, logprob in zip(beam.ids, beam.logprobs, strict=True))
+    return Candidate(said.text(beam.ids), sum(beam.logprobs), tokens)
 
 
-def _candidate(tokenizer: Any, beam: Beam) -> Candidate:
-    words = [token for token in beam.ids if token not in tokenizer.all_special_ids]
-    pairs = zip(beam.ids[1:], beam.logprobs, strict=True)
-    tokens = tuple((tokenizer.decode([token]), logprob) for token, logprob in pairs)
-    return Candidate(clean(tokenizer.decode(words)), sum(beam.logprobs), tokens)
+def _attention(model: Any, patches: torch.Tensor, said: Words, ids: Sequence[int]) -> tuple[WordAttention, ...]:
+    """Of every token that says something: marks and bare spaces are left out."""
+    side = attention.side(model, patches.shape[1])
+    if not side or not ids:
+        return ()
+    row = torch.tensor([*said.start, *ids], device=patches.device)
+    maps = attention.maps(model, patches, row, len(said.start)).view(-1, side, side).tolist()
+    return tuple(
+        WordAttention(said.piece(id).strip(), tuple(map(tuple, cells)))
+        for id, cells in zip(ids, maps, strict=True)
+        if id not in said.special and said.piece(id).strip()
+    )

@@ -11,7 +11,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from pipelines.captioners.drawing import Draw
 from pipelines.captioners.families import clean
 from pipelines.captioners.plan import Candidate, Plan
-from pipelines.core.streaming import Job, Progress, TextDelta
+from pipelines.captioners.telling import Telling
+from pipelines.core.streaming import Job, Progress
 from pipelines.vision_language import Inputs, on_device
 
 
@@ -23,7 +24,7 @@ class Watch(StoppingCriteria):
         self._tokenizer = tokenizer
         self._plan = plan
         self._prompt = -1
-        self._told = ""
+        self._telling = Telling(job)
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         if self._prompt < 0:
@@ -31,16 +32,9 @@ class Watch(StoppingCriteria):
         done = input_ids.shape[1] - self._prompt
         self._job.emit(Progress("run", done, self._plan.max_new_tokens))
         if self._plan.width == 1:
-            self._tell(input_ids[0, self._prompt :])
+            self._telling.tell(self._tokenizer.decode(input_ids[0, self._prompt :], skip_special_tokens=True))
         stopped = bool(self._job.stop)
         return torch.full((input_ids.shape[0],), stopped, device=input_ids.device, dtype=torch.bool)
-
-    def _tell(self, ids: torch.Tensor) -> None:
-        text = self._tokenizer.decode(ids, skip_special_tokens=True)
-        # a character of several tokens is told when whole; some tokenizers rewrite what they said before
-        if len(text) > len(self._told) and text.startswith(self._told) and not text.endswith("\ufffd"):
-            self._job.emit(TextDelta(text[len(self._told) :]))
-            self._told = text
 
 
 @torch.inference_mode()

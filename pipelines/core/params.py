@@ -306,7 +306,7 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type, *, positional: tup
     for each in knobs(cls):
         many = each.kind in ("images", "adapters")
         if each.name in positional:
-            parser.add_argument(each.name, nargs="+" if many else None)
+            parser.add_argument(each.name, nargs=("+" if each.required else "*") if many else None)
             continue
         flag = "--" + ("adapter" if each.kind == "adapters" else each.name.replace("_", "-"))
         if each.kind == "switch":

@@ -36,6 +36,7 @@ class Settings:
     drain_seconds: float = 20.0
     hub_endpoint: str = "https://huggingface.co"
     preload: tuple[str, ...] = ()
+    shared_collections: bool = False  # let every visitor change the host's own collections of pictures
     mcp: bool = False  # serve the Model Context Protocol too; needs requirements-mcp.txt
 
     @classmethod
@@ -49,6 +50,7 @@ class Settings:
             "cache": Path(env.get(PREFIX + "CACHE") or home / "synesthesia"),
             "offline": _switch(env.get(PREFIX + "OFFLINE", env.get("HF_HUB_OFFLINE", ""))),
             "mcp": _switch(env.get(PREFIX + "MCP", "")),
+            "shared_collections": _switch(env.get(PREFIX + "SHARED_COLLECTIONS", "")),
             "hub_endpoint": env.get("HF_ENDPOINT", cls.__dataclass_fields__["hub_endpoint"].default),
         }
         for name in ("device", "host", "pin"):

@@ -111,6 +111,7 @@ class Job:
 
     def __init__(self, stop: Stop | None = None, emit: Callable[[Event], None] | None = None) -> None:
         self.stop = Stop() if stop is None else stop
+        self.visitor = "local"  # whose it is; the house says otherwise for those it serves
         self._emit = emit
 
     def emit(self, event: Event) -> None:

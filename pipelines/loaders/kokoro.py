@@ -1,35 +1,37 @@
-"""Kokoro v1.0 as one ONNX file, with its voices, its phonemes and a reader of Chinese; always on the CPU."""
+"""Kokoro v1.0 as one ONNX file, with its voices and its phonemes; always on the CPU."""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipelines import reading
 from pipelines.core.errors import ModelLoadFailed
 from pipelines.core.specs import ModelSpec
 from pipelines.loaders.adapters import NoAdapters
 from pipelines.loaders.memory import give_back
 from pipelines.loaders.onnx import session
-from pipelines.mandarin import Mandarin
 
 _FILES = ("kokoro.onnx", "voices.npz", "vocab.json")
 _RESIDENT = 1.4  # bytes the process grows by for each byte of weights, which are packed anew: measured 128 MB for 92 MB
+_DURATIONS = "/encoder/Clip_output_0"  # the tensor of 25 ms steps each phoneme lasts, before they are laid out
 
 
 @dataclass(slots=True)
 class KokoroModel:
-    """`styles` by voice, each (510, 1, 256) float32: row n-1 for n phonemes. `vocabulary`: phoneme to id."""
+    """`styles` by voice, each (510, 1, 256) float32: row n-1 for n phonemes. `vocabulary`: phoneme to id.
+
+    The session gives the samples and then the phonemes' lengths in steps of 25 ms, those of the two pads included.
+    """
 
     session: Any
     vocabulary: dict[str, int]
     styles: dict[str, np.ndarray]
     voice: str
-    reader: Mandarin
     weights: int
 
 
@@ -47,23 +49,20 @@ class KokoroLoader(NoAdapters):
         voice = str(spec.options.get("voice", ""))
         if voice not in styles:
             raise ModelLoadFailed("option_unknown", id=spec.id, option="voice", value=voice[:40])
+        reading.read("好。", "zh")  # opens the dictionaries, which stay: the first visitor does not wait for them
         return KokoroModel(
-            session=session(weights, "cpu", int(spec.options.get("threads", 1)), arena=False),
+            session=session(weights, "cpu", int(spec.options.get("threads", 1)), arena=False, tap=_DURATIONS),
             vocabulary=json.loads(vocabulary.read_text(encoding="utf-8"))["vocab"],
             styles=styles,
             voice=voice,
-            reader=Mandarin(),
             weights=weights.stat().st_size,
         )
 
     def measure(self, model: KokoroModel) -> int:
-        """Bytes of the weights, the voices and the dictionary of words; not those of pypinyin, which stays."""
-        styles = sum(style.nbytes for style in model.styles.values())
-        words = model.reader.dictionary
-        dictionary = sys.getsizeof(words) + sum(map(sys.getsizeof, words))
-        return int(_RESIDENT * model.weights) + styles + dictionary
+        """Bytes of the weights and the voices; not those of the dictionaries, which stay."""
+        return int(_RESIDENT * model.weights) + sum(style.nbytes for style in model.styles.values())
 
     def free(self, model: KokoroModel) -> None:
-        model.session = model.reader = None
+        model.session = None
         model.styles.clear()
         give_back()

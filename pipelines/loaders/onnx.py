@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 
 from pipelines.core.errors import ModelLoadFailed
 from pipelines.core.specs import ModelSpec
+from pipelines.core.streaming import Stop
 from pipelines.loaders.adapters import NoAdapters
 from pipelines.loaders.memory import give_back
+
+_WATCHED = 0.1  # seconds the watch of a run outlives it at most
 
 
 @dataclass(slots=True)
@@ -41,8 +45,11 @@ class OnnxLoader(NoAdapters):
         give_back()
 
 
-def session(path: Path, device: str, threads: int, *, arena: bool = True) -> Any:
-    """An InferenceSession that leaves the cores alone while it waits; without an arena, memory while it works too."""
+def session(path: Path, device: str, threads: int, *, arena: bool = True, tap: str = "") -> Any:
+    """An InferenceSession that leaves the cores alone while it waits; without an arena, memory while it works too.
+
+    `tap` names a tensor inside the network that is to be given as one more output, the last.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -54,7 +61,44 @@ def session(path: Path, device: str, threads: int, *, arena: bool = True) -> Any
     available = onnxruntime.get_available_providers()
     wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
     providers = [name for name in (*wanted, "CPUExecutionProvider") if name in available]
-    return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    network = path.read_bytes() + _one_more_output(tap) if tap else str(path)
+    return onnxruntime.InferenceSession(network, options, providers=providers)
+
+
+def run(session: Any, inputs: Mapping[str, Any], stop: Stop) -> list[Any]:
+    """All outputs of a session; a stop ends it between two of its operators and raises Cancelled or TimedOut."""
+    import onnxruntime
+
+    options, done = onnxruntime.RunOptions(), threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            if stop.wait(_WATCHED):
+                options.terminate = True
+                return
+
+    threading.Thread(target=watch, name="onnx-stop", daemon=True).start()
+    try:
+        return session.run(None, inputs, options)  # type: ignore[no-any-return]
+    except (RuntimeError, *_failures(onnxruntime)):
+        stop.check()
+        raise
+    finally:
+        done.set()
+
+
+def _failures(onnxruntime: Any) -> tuple[type[Exception], ...]:
+    states = onnxruntime.capi.onnxruntime_pybind11_state
+    return (states.Fail, states.RuntimeException)
+
+
+def _one_more_output(name: str) -> bytes:
+    """ModelProto{graph {output {name}}}, as bytes: parts of a message written one after the other are read as one."""
+
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    return field(7, field(12, field(1, name.encode())))
 
 
 def _files(spec: ModelSpec, folder: Path) -> dict[str, Path]:

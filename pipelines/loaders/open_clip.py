@@ -35,7 +35,7 @@ class OpenClipLoader(PlainLora):
 
         weights = _weights(spec, folder)
         if (folder / CONFIG).is_file():
-            _needs_nothing_else(spec, folder)
+            _prepare(spec, folder)
             name = f"local-dir:{folder}"
             model, _, preprocess = open_clip.create_model_and_transforms(name, load_weights=False)
         else:
@@ -77,8 +77,12 @@ def _architecture(spec: ModelSpec) -> str:
     return name
 
 
-def _needs_nothing_else(spec: ModelSpec, folder: Path) -> None:
-    """A text tower of transformers would be configured from another repository, over the network."""
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if config["model_cfg"].get("text_cfg", {}).get("hf_model_name"):
+def _prepare(spec: ModelSpec, folder: Path) -> None:
+    """Refuse a text tower of transformers, which would be configured from another repository, over the network; and
+    make timm know a picture tower that was trained here.
+    """
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+    if config.get("text_cfg", {}).get("hf_model_name"):
         raise ModelLoadFailed("needs_other_model", id=spec.id)
+    if config.get("vision_cfg", {}).get("timm_model_name", "").startswith("picto"):
+        import pipelines.nets.picto  # noqa: F401  registers itself

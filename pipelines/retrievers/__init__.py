@@ -1,1 +1,1 @@
-"""How each family of retrieval models is read: two towers, or one. Knows neither the registry nor the page."""
+"""The parts of retrieval: how each family of models is read, what is searched and how, and the figures."""

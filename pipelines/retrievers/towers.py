@@ -25,11 +25,23 @@ class Towers:
 
     texts: Texts
     pictures: Pictures
+    scale: Callable[[Any], float]  # what the model multiplies a cosine by to get a logit
 
 
 def towers(loader: str, cls: str) -> Towers:
     """The towers of a card's loader and class."""
     return TOWERS["open_clip" if loader == "open_clip" else cls]
+
+
+CLIP_SCALE = 100.0  # where CLIP's training stopped and clipped (Radford et al. 2021 §2.5); for models that keep none
+
+
+def _own_scale(loaded: Any) -> float:
+    return float(loaded.model.logit_scale.detach().exp())
+
+
+def _usual_scale(loaded: Any) -> float:
+    return CLIP_SCALE
 
 
 # -- CLIP and its kin in transformers ------------------------------------------------------------
@@ -89,9 +101,13 @@ def _open_clip_texts(loaded: Any, texts: Sequence[str]) -> torch.Tensor:
 
 
 def _open_clip_pictures(loaded: Any, pictures: Sequence[Image.Image]) -> torch.Tensor:
+    return loaded.model.encode_image(open_clip_pixels(loaded, pictures))
+
+
+def open_clip_pixels(loaded: Any, pictures: Sequence[Image.Image]) -> torch.Tensor:
+    """What the picture tower reads: [pictures, 3, side, side] on its device, in its precision."""
     weight = next(loaded.model.parameters())
-    pixels = torch.stack([loaded.preprocess(picture) for picture in pictures])
-    return loaded.model.encode_image(pixels.to(weight.device, weight.dtype))
+    return torch.stack([loaded.preprocess(picture) for picture in pictures]).to(weight.device, weight.dtype)
 
 
 # -- Qwen3-VL-Embedding: a chat model whose last token is the embedding --------------------------
@@ -128,14 +144,14 @@ def _unit(function: Callable[[Any, Sequence[Any]], torch.Tensor]) -> Callable[[A
     return rows
 
 
-_CLIP = Towers(_unit(_clip_texts), _unit(_clip_pictures))
+_CLIP = Towers(_unit(_clip_texts), _unit(_clip_pictures), _own_scale)
 
 TOWERS: Mapping[str, Towers] = {
     "CLIPModel": _CLIP,
     "ChineseCLIPModel": _CLIP,
     "MetaClip2Model": _CLIP,
-    "SiglipModel": Towers(_unit(_siglip_texts), _unit(_clip_pictures)),
-    "BlipForImageTextRetrieval": Towers(_unit(_blip_texts), _unit(_blip_pictures)),
-    "Qwen3VLModel": Towers(_unit(_qwen_texts), _unit(_qwen_pictures)),
-    "open_clip": Towers(_unit(_open_clip_texts), _unit(_open_clip_pictures)),
+    "SiglipModel": Towers(_unit(_siglip_texts), _unit(_clip_pictures), _own_scale),
+    "BlipForImageTextRetrieval": Towers(_unit(_blip_texts), _unit(_blip_pictures), _usual_scale),
+    "Qwen3VLModel": Towers(_unit(_qwen_texts), _unit(_qwen_pictures), _usual_scale),
+    "open_clip": Towers(_unit(_open_clip_texts), _unit(_open_clip_pictures), _own_scale),
 }

@@ -254,8 +254,8 @@ def test_examples_fill_in(open_page: Open) -> None:
         opened.page.locator("#captioning-samples button").first.click()
         opened.page.locator("#captioning-image img").wait_for(state="visible")
         opened.tab("retrieval")
-        opened.page.locator("#retrieval-samples").click()
-        opened.page.wait_for_function("document.querySelectorAll('#retrieval-gallery img').length >= 6")
+        opened.page.locator("#retrieval-examples button", has_text="red car").click()
+        opened.page.wait_for_function("document.querySelector('#retrieval-query textarea').value.includes('red car')")
 
 
 def test_results_fit_on_a_phone(open_page: Open, server: Running) -> None:

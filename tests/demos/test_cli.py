@@ -71,6 +71,13 @@ def test_chat_reads_turns_from_stdin(capsys: pytest.CaptureFixture[str], monkeyp
         (["caption", __file__], "not_an_image"),
         (["evaluate", "reasoning", "--data", "/no/such/file"], "no_such_file"),
         (["evaluate", "reasoning", "--data", __file__, "--option", "bogus=1"], "unknown_parameter"),
+        (["evaluate", "reasoning", "--data", __file__, "--method", "neural"], "unknown_parameter"),
+        (["evaluate", "emotion", "--data", __file__, "--limit", "5"], "unknown_parameter"),
+        (["evaluate", "retrieval", "--data", __file__, "--limit", "-1"], "out_of_range"),
+        (["evaluate", "retrieval", "--data", __file__, "--method", "magic"], "not_a_choice"),
+        (["evaluate", "captioning", "--data", __file__, "--method", "magic"], "not_a_choice"),
+        (["evaluate", "captioning", "--data", __file__, "--limit", "-1"], "out_of_range"),
+        (["evaluate", "captioning", "--data", __file__], "row_not_json"),
     ],
 )
 def test_bad_input_ends_with_2_and_a_message_in_both_languages(
@@ -107,6 +114,31 @@ def test_evaluate_prints_flat_figures(tmp_path: Path, capsys: pytest.CaptureFixt
     figures = json.loads(capsys.readouterr().out)
     assert figures["n"] == 1 and {"accuracy", "seconds_per_item"} <= set(figures)
     assert all(isinstance(value, int | float) for value in figures.values())
+
+
+def test_evaluate_hands_its_flags_to_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[dict[str, object]] = []
+
+    def evaluate(self: object, path: Path, job: object, **options: object) -> dict[str, float]:
+        told.append(options)
+        return {"n": 2.0, "cider": 1.25}
+
+    for task in ("captioning:Captioner", "retrieval:Retriever", "reasoning:Reasoner"):
+        monkeypatch.setattr(f"pipelines.{task.replace(':', '.')}.evaluate", evaluate)
+    data = tmp_path / "rows.jsonl"
+    data.write_text("{}", encoding="utf-8")
+    flags = ["--data", str(data), "--lang", "zh", "--model", "m"]
+    assert main(["evaluate", "captioning", *flags, "--method", "all", "--limit", "7", "--option", "gallery=seen"]) == 0
+    assert main(["evaluate", "retrieval", *flags, "--method", "fusion"]) == 0
+    assert main(["evaluate", "reasoning", *flags]) == 0
+    assert told == [
+        {"model": "m", "method": "all", "language": "zh", "limit": 7, "gallery": "seen"},
+        {"model": "m", "method": "fusion", "language": "zh"},
+        {"model": "m"},
+    ]
+    assert capsys.readouterr().out.splitlines()[:2] == [f"{'n':20} 2", f"{'cider':20} 1.25"]
 
 
 def test_models_marks_what_can_be_used(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,17 +8,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from demos import captioning, emotion, retrieval, text_to_image
+from demos import emotion, text_to_image
 from demos.reasoning import Answer
 from pipelines import media
-from pipelines.captioners.plan import Candidate
-from pipelines.captioning import Result as Caption
 from pipelines.core.specs import Made
 from pipelines.core.streaming import Preview, TextDelta, Thought
 from pipelines.emotion import Channel, Evidence
 from pipelines.emotion import Result as Reading
-from pipelines.retrieval import Hit
-from pipelines.retrieval import Result as Found
 from pipelines.text_to_image import Result as Drawn
 
 MADE = Made("model", "", (), 7, "cpu", 1.0)
@@ -29,18 +25,6 @@ class Parts(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         return name
-
-
-def test_a_caption_grows_and_ends_with_its_tokens_and_alternatives() -> None:
-    view = captioning.Caption(Parts(), "en")
-    view.start()
-    view.after(TextDelta("a "))
-    assert view.after(TextDelta("cat")) == {"caption": "a cat"}
-    other = Candidate("<b>dog</b>", -3.0, ())
-    shown = view.done(Caption("a cat", -1.0, (("<i>", -0.1),), (other,), "beam", False, MADE))
-    assert shown["caption"] == "a cat"
-    assert "<b>dog" not in shown["others"] and "-3.00" in shown["others"]
-    assert "<i>" not in shown["tokens"]
 
 
 def test_pictures_keep_the_settings_inside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,14 +38,6 @@ def test_pictures_keep_the_settings_inside_them(tmp_path: Path, monkeypatch: pyt
     assert Path(paths[0]).read_bytes() == png
     assert captions == ("seed 7", "seed 8")
     assert "safety" in shown["blank"]
-
-
-def test_hits_come_in_their_order_with_scores() -> None:
-    gallery = [Path("/x/one.jpg"), Path("/x/<b>.jpg")]
-    view = retrieval.Hits(Parts(), gallery, "en")
-    shown = view.done(Found((Hit(1, 0.5, 0.9), Hit(0, 0.25)), ("text",), ((0.25, 0.5),), 2, "", MADE))
-    assert shown["hits"] == [("/x/<b>.jpg", "1 · 0.500 → 0.900"), ("/x/one.jpg", "2 · 0.250")]
-    assert "<b>" not in shown["scores"] and "0.500" in shown["scores"]
 
 
 def reading(channel: str, scores: tuple[tuple[str, float], ...], evidence: tuple[Evidence, ...] = ()) -> Channel:

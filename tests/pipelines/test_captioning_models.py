@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.captioners.plan import DECODINGS
 from pipelines.captioning import Captioner, Params
 from pipelines.core.errors import InvalidInput
 from pipelines.core.params import build
 from pipelines.core.specs import ModelSpec
-from pipelines.core.streaming import Event, Job, Progress, Stop
+from pipelines.core.streaming import Event, Job, Progress, Stop, TextDelta
 from tests.hub import LoopbackHub
 from tests.tiny import captioning, retrieval, serving
 
-BUILDERS = {**captioning.BUILDERS, "coca": retrieval.coca}
+BUILDERS = {**retrieval.BUILDERS, **captioning.BUILDERS}
 SPECS = serving.one_of_each("captioning")
 PICTURE = serving.picture(1)
 TOKENS = 6
@@ -56,6 +57,28 @@ def test_the_picture_matters(served: tuple) -> None:
     captioner, spec = served
     results = [captioner.run(ask(spec, image=serving.picture(seed)), Job()) for seed in (1, 5)]
     assert results[0].tokens != results[1].tokens
+
+
+def test_all_ways_of_choosing_words_come_side_by_side(served: tuple) -> None:
+    captioner, spec = served
+    told: list[Event] = []
+    found = captioner.run(ask(spec, decoding="all", num_beams=3), Job(emit=told.append))
+    assert found.neural is not None and [way.decoding for way in found.neural.decoded] == list(DECODINGS)
+    assert [len(way.candidates) for way in found.neural.decoded] == [1, 3, 1]
+    assert (found.caption, found.tokens) == (
+        found.neural.best.candidates[0].text,
+        found.neural.best.candidates[0].tokens,
+    )
+    greedy, beam = (captioner.run(ask(spec, decoding=way, num_beams=3), Job()) for way in ("greedy", "beam"))
+    assert (found.neural.decoded[0].candidates[0].text, found.caption) == (greedy.caption, beam.caption)
+    text = "".join(event.text for event in told if isinstance(event, TextDelta))
+    assert greedy.caption.startswith(text.strip())  # the other ways' words are not mixed in
+
+
+def test_only_a_model_of_ours_shows_where_it_looked(served: tuple) -> None:
+    captioner, spec = served
+    neural = captioner.run(ask(spec, decoding="beam"), Job()).neural
+    assert bool(neural.tree) == (spec.loader == "open_clip") and bool(neural.attention) == (spec.id == "picto-coca")
 
 
 @pytest.mark.parametrize("decoding", ["greedy", "beam", "nucleus"])

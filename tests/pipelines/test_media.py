@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import shutil
 import struct
 import subprocess
+import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -15,7 +19,8 @@ import soundfile
 from PIL import Image
 
 from pipelines import media
-from pipelines.core.errors import InvalidInput
+from pipelines.core.errors import Cancelled, InvalidInput
+from pipelines.core.streaming import Stop
 from pipelines.media import Sound, decode, encode_png, encode_wav
 
 RATE = 16_000
@@ -204,6 +209,188 @@ def picture_of(side: int) -> bytes:
 def test_a_slow_decoder_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media, "CLOCK", 0.001)
     assert refusal("image", picture("PNG")) == "decode_timeout"
+
+
+# -- many pictures through one child ----------------------------------------------------------------
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """Every decoder that is started, in order."""
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(*args: object, **options: object) -> subprocess.Popen[bytes]:
+        started.append(popen(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return started
+
+
+def tried(decoder: media.Decoder, data: bytes | Path) -> object:
+    """The first pixel's red, or the code of the error."""
+    try:
+        return decoder.decode(data).getpixel((0, 0))[0]
+    except InvalidInput as error:
+        return error.code
+
+
+def test_many_pictures_share_one_child(children: list[subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(picture("BMP"))
+    files = [picture("PNG", colour=(10, 0, 0)), tmp_path / "a", picture("GIF", colour=(30, 0, 0)), tmp_path / "gone"]
+    with media.Decoder() as decoder:
+        assert [tried(decoder, file) for file in files] == [10, 200, 30, "no_such_file"]
+        assert len(children) == 1 and children[0].poll() is None
+        assert decoder.decode(tmp_path / "a").tobytes() == decode("image", tmp_path / "a").tobytes()
+    assert children[0].returncode is not None
+    assert children[0].stdin.closed and children[0].stdout.closed
+
+
+def test_what_is_refused_costs_no_child(children: list[subprocess.Popen[bytes]]) -> None:
+    files = [b"hello", png_header(20_000, 20_000), png_header(5_000, 4_000), b"", b"x" * (20 * 2**20 + 1)]
+    codes = ["not_an_image", "image_too_large", "image_too_large", "empty_file", "file_too_large"]
+    with media.Decoder() as decoder:
+        assert [tried(decoder, file) for file in files] == codes
+        assert tried(decoder, picture("PNG")) == 200
+    assert len(children) == 1
+
+
+def test_a_broken_picture_is_tried_in_a_fresh_child(children: list[subprocess.Popen[bytes]]) -> None:
+    good, broken = picture("PNG"), picture("JPEG")[:300]
+    with media.Decoder() as decoder:
+        assert [tried(decoder, file) for file in (good, broken, good)] == [200, "image_broken", 200]
+        assert len(children) == 3
+        assert [child.poll() is None for child in children] == [False, False, True]
+
+
+def test_a_child_that_was_killed_is_replaced(children: list[subprocess.Popen[bytes]]) -> None:
+    with media.Decoder() as decoder:
+        assert tried(decoder, picture("PNG")) == 200
+        children[0].kill()
+        assert tried(decoder, picture("PNG")) == 200
+    assert len(children) == 2 and all(child.returncode is not None for child in children)
+
+
+def test_a_picture_that_kills_its_child_is_its_own_error(
+    children: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(media, "_CHILD", script(tmp_path, "os.kill(os.getpid(), 9)"))
+    with media.Decoder() as decoder:
+        assert [tried(decoder, file) for file in (picture("PNG"), b"evil", picture("PNG"))] == [
+            200,
+            "decode_memory",
+            200,
+        ]
+    assert all(child.returncode is not None for child in children)
+
+
+@pytest.mark.parametrize(
+    ("evil", "code"),
+    [
+        ("time.sleep(60)", "decode_timeout"),
+        ("os.close(0); os.close(1); time.sleep(60)", "decode_timeout"),
+        ('print(\'{"width": 90000, "height": 90000}\', flush=True)', "image_broken"),
+        ('print(\'{"width": 9, "height": 9}\', flush=True); os._exit(0)', "image_broken"),
+        ("print('junk', flush=True)", "image_broken"),
+    ],
+)
+def test_a_child_that_answers_nonsense_or_nothing_is_ended(
+    evil: str, code: str, children: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(media, "_CHILD", script(tmp_path, evil))
+    with media.Decoder() as decoder:
+        assert tried(decoder, picture("PNG")) == 200
+        with monkeypatch.context() as quick:
+            if code == "decode_timeout":
+                quick.setattr(media, "CLOCK", 1)
+            assert tried(decoder, b"evil") == code
+        assert tried(decoder, picture("PNG")) == 200
+    assert all(child.returncode is not None for child in children)
+
+
+def script(folder: Path, evil: str) -> Path:
+    """The decoder, which does something evil when it is given b"evil"."""
+    path = folder / "child.py"
+    path.write_text(
+        f"import sys, os, time\nsys.path.insert(0, {str(media._CHILD.parent)!r})\nimport media_child as child\n"
+        "whole = child.decode_image\n"
+        "def decode_image(data, *rest):\n"
+        "    if data == b'evil':\n"
+        f"        {evil}\n"
+        "    return whole(data, *rest)\n"
+        "child.decode_image = decode_image\n"
+        "child.main(*sys.argv[1:])\n"
+    )
+    return path
+
+
+def test_every_picture_has_the_memory_of_a_single_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "MEMORY_MB", 90)
+    with media.Decoder() as decoder:
+        files = [picture("PNG"), picture_of(3_900), picture("PNG")]
+        assert [tried(decoder, file) for file in files] == [200, "decode_memory", 200]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_large_pictures_leave_no_memory_behind(children: list[subprocess.Popen[bytes]]) -> None:
+    large = picture_of(3_900)
+    with media.Decoder() as decoder:
+        decoder.decode(picture("PNG"))
+        before = resident(children[0].pid)
+        for _ in range(2):
+            decoder.decode(large)
+        assert resident(children[0].pid) - before < 20 << 20  # one is 45 MB
+    assert len(children) == 1
+
+
+def resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limits")
+def test_every_picture_has_seconds_of_its_own() -> None:
+    import resource
+
+    told = (
+        f"import sys, resource\nsys.path.insert(0, {str(media._CHILD.parent)!r})\nimport media_child as child\n"
+        "used = iter([0.2, 7.5])\n"
+        "child.time.process_time = lambda: next(used)\n"
+        "child.decode_image = lambda *_: ({'limits': resource.getrlimit(resource.RLIMIT_CPU)}, b'')\n"
+        "child.main('pictures', '1', '500', '20')\n"
+    )
+    two = 2 * ((3).to_bytes(8, "little") + b"abc")
+    done = subprocess.run([sys.executable, "-c", told], input=two, capture_output=True, check=True)
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"limits": [n, most]} for n in (21, 28)]
+
+
+def test_an_idle_decoder_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "_AT_ONCE", threading.BoundedSemaphore(1))
+    with media.Decoder() as first, media.Decoder() as second:
+        assert [tried(decoder, picture("PNG")) for decoder in (first, second, first)] == [200, 200, 200]
+        assert decode("image", picture("PNG")).size == (40, 20)
+
+
+def test_a_stop_between_pictures_ends_the_child(children: list[subprocess.Popen[bytes]]) -> None:
+    stop = Stop()
+    with pytest.raises(Cancelled), media.Decoder() as decoder:
+        for _ in range(3):
+            stop.check()
+            assert tried(decoder, picture("PNG")) == 200
+            stop.set()
+    assert [child.returncode is not None for child in children] == [True]
+
+
+def test_pictures_can_be_made_smaller_on_the_way(children: list[subprocess.Popen[bytes]]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    large = io.BytesIO()
+    Image.new("RGB", (1_000, 500), (200, 30, 30)).save(large, format="JPEG", exif=exif)
+    with media.Decoder(side=100) as decoder:
+        assert decoder.decode(large.getvalue()).size == (50, 100)
+        assert decoder.decode(picture("PNG")).size == (40, 20)
+        assert tried(decoder, png_header(20_000, 20_000)) == "image_too_large"
 
 
 def test_resampling_keeps_length_and_rate() -> None:

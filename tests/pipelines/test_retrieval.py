@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from pipelines.core.params import build
 from pipelines.core.registry import Registry
 from pipelines.core.specs import ModelSpec
 from pipelines.core.streaming import Job
-from pipelines.retrieval import MAX_GALLERY, Params, Retriever, _rank
+from pipelines.retrieval import MAX_GALLERY, Params, Retriever
 from pipelines.retrievers.matching import MATCHERS
 from pipelines.retrievers.towers import TOWERS
 from tests.hub import LoopbackHub
@@ -45,12 +44,6 @@ def test_what_cannot_be_done_is_refused_before_loading(asked: dict, code: str) -
     assert caught.value.code == code
 
 
-def test_an_empty_gallery_is_refused() -> None:
-    with pytest.raises(InvalidInput) as caught:
-        build(Params, {"gallery": (), "query": "a"})
-    assert caught.value.code == "empty"
-
-
 def test_a_card_without_reranker_says_so() -> None:
     spec = ModelSpec("bare", "retrieval", "transformers", "hf:a/b", 1, {}, "MIT", "laptop", 1, ("en",))
     retriever = Retriever(Registry(Catalog([spec]), None, None, budget=1), lease_seconds=1)  # type: ignore[arg-type]
@@ -68,25 +61,6 @@ def test_every_card_has_towers_a_tiny_model_and_a_reranker_that_exists() -> None
 def test_there_is_a_chinese_model_of_every_size() -> None:
     chinese = {spec.tier for spec in serving.CATALOG.models("retrieval") if "zh" in spec.languages}
     assert {"laptop", "gpu", "big"} <= chinese
-
-
-def test_ties_count_against_the_model() -> None:
-    import torch
-
-    assert _rank(torch.tensor([0.1, 0.9, 0.5]), 1) == 1
-    assert _rank(torch.tensor([0.5, 0.5, 0.5]), 1) == 3
-
-
-def test_evaluation_counts_each_picture_once(hub: LoopbackHub, tmp_path: Path) -> None:
-    spec = serving.CATALOG.model("clip-vit-b-32")
-    retriever = Retriever(serving.registry(hub, tmp_path, retrieval.BUILDERS, spec), lease_seconds=5)
-    for number, picture in enumerate(PICTURES):
-        picture.save(tmp_path / f"{number}.png")
-    rows = [{"image": f"{number % 3}.png", "text": f"text {number}"} for number in range(5)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    figures = retriever.evaluate(tmp_path / "rows.jsonl", Job(), model=spec.id)
-    assert figures["n"] == 5 and figures["r@5"] == figures["r@10"] == 1.0
-    assert figures["r@1"] <= figures["mrr"] <= 1 and figures["mrr"] >= 1 / 3
 
 
 def test_one_coca_serves_two_tasks_from_one_copy(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from pipelines.core.errors import Cancelled
 from pipelines.core.params import build
 from pipelines.core.specs import ModelSpec
 from pipelines.core.streaming import Event, Job, Progress, Stop
-from pipelines.retrieval import BATCH, Params, Retriever
+from pipelines.retrieval import Params, Retriever
+from pipelines.retrievers.reading import BATCH
 from tests.hub import LoopbackHub
 from tests.tiny import retrieval, serving
 
@@ -38,8 +39,7 @@ def test_search_gives_hits_best_first(served: tuple) -> None:
     result = retriever.run(ask(spec, top_k=4), Job())
     scores = [hit.score for hit in result.hits]
     assert scores == sorted(scores, reverse=True) and len(scores) == 4
-    assert len(result.similarity) == 1 and len(result.similarity[0]) == len(GALLERY)
-    assert all(hit.score == pytest.approx(result.similarity[0][hit.index], abs=1e-5) for hit in result.hits)
+    assert len(result.similarity) == 1 and scores == pytest.approx(list(result.similarity[0]), abs=1e-5)
     assert all(math.isfinite(score) and abs(score) <= 1.001 for score in scores)
     assert result.made.model == spec.id and result.dimension > 1 and result.queries == ("text",)
 
@@ -55,12 +55,14 @@ def test_text_and_picture_count_alike(served: tuple) -> None:
     result = retriever.run(ask(spec, image=GALLERY[3], top_k=10), Job())
     sums = [sum(column) for column in zip(*result.similarity, strict=True)]
     assert result.queries == ("text", "image")
-    assert sums[result.hits[0].index] == pytest.approx(max(sums), abs=1e-5)
+    assert sums == pytest.approx(sorted(sums, reverse=True), abs=1e-5)
 
 
 def test_the_single_tower_orders_the_hits_anew(served: tuple) -> None:
     retriever, spec = served
-    plain, judged = (retriever.run(ask(spec, rerank=rerank, top_k=BATCH + 1), Job()) for rerank in (False, True))
+    plain, judged = (
+        retriever.run(ask(spec, rerank=rerank, top_k=BATCH + 1, depth=BATCH + 1), Job()) for rerank in (False, True)
+    )
     scores = [hit.rerank_score for hit in judged.hits]
     assert scores == sorted(scores, reverse=True) and all(0 <= score <= 1 for score in scores)
     assert {hit.index for hit in judged.hits} == {hit.index for hit in plain.hits}
@@ -92,3 +94,20 @@ def test_texts_are_embedded_as_unit_vectors(served: tuple) -> None:
     one, other = retriever.embed(["a cat", "a dog on grass"], Job(), spec.id)
     assert sum(x * x for x in one) == pytest.approx(1, abs=1e-4) and one != other
     assert retriever.embed(["a cat"], Job(), spec.id)[0] == pytest.approx(one, abs=1e-4)
+
+
+def test_labels_are_weighed_by_the_models_own_scale(served: tuple) -> None:
+    retriever, spec = served
+    found = retriever.classify(GALLERY[0], ["a cat", "a dog", "狗"], ["{}", "this is {}"], Job(), spec.id)
+    assert sum(found.probabilities) == pytest.approx(1) and len(set(found.probabilities)) > 1
+    assert all(sum(row) == pytest.approx(1) for row in found.per_template)
+
+
+def test_every_pair_of_a_duel_is_judged_both_ways(served: tuple) -> None:
+    retriever, spec = served
+    duel = retriever.duel(["a cat", "a dog on grass"], GALLERY[:3], Job(), spec.id)
+    judged = retriever.run(ask(spec, query="a cat", gallery=tuple(GALLERY[:3]), rerank=True), Job())
+    assert [len(row) for row in duel.cosine] == [len(row) for row in duel.fusion] == [3, 3]
+    for hit in judged.hits:
+        assert hit.rerank_score == pytest.approx(duel.fusion[0][hit.index], abs=1e-3)
+        assert hit.score == pytest.approx(duel.cosine[0][hit.index], abs=1e-3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.spectrogram import FLOOR_DB, MAX_FRAMES, log_mel, mel_filters, stretch
+from pipelines.spectrogram import FLOOR_DB, MAX_FRAMES, log_linear, log_mel, mel_filters, stretch
 
 RATE = 16_000
 
@@ -65,3 +65,15 @@ def test_stretching_changes_the_length_and_not_the_pitch(speed: float) -> None:
 def test_speed_one_is_the_sound_itself() -> None:
     sound = tone(220)
     assert stretch(sound, RATE, 1.0) is sound
+
+
+def test_whole_numbers_give_the_same_picture_as_fractions() -> None:
+    sound = tone(440) + 0.01 * tone(3000)
+    fine, coarse = log_mel(sound, RATE)[0], log_mel((sound * 32768).astype("<i2"), RATE)[0]
+    assert np.abs(fine - coarse)[fine > -50].max() < 0.5
+
+
+def test_without_filters_a_tone_lights_its_own_bin() -> None:
+    picture, hop = log_linear(tone(1000), RATE)
+    assert picture.shape == (513, 81) and int(picture[:, 40].argmax()) == 64 and hop == pytest.approx(1 / 80)
+    assert log_linear(np.zeros(0, np.float32), RATE)[0].shape == (513, 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import house, speech_text
+from pipelines import house, media, speech_text
 from pipelines.core.errors import InvalidInput
 from pipelines.core.params import build
 from pipelines.core.registry import Registry
@@ -36,7 +36,7 @@ def speak(speaker: Speaker, text: str = TEXT, job: Job | None = None, **more: ob
 
 
 def samples_of(result: Result) -> np.ndarray:
-    return np.frombuffer(result.wav[44:], "<i2").astype(np.float32) / 32767
+    return media.plain_sound(result.wav).samples
 
 
 def voiced_pitch(samples: np.ndarray, rate: int) -> np.ndarray:

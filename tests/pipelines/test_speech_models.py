@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import wave
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipelines import ears
 from pipelines.core.errors import InvalidInput
 from pipelines.core.params import build
 from pipelines.core.specs import ModelSpec
 from pipelines.core.streaming import Event, Job, Preview, Stop
+from pipelines.media import Sound
 from pipelines.speech import Params, Result, Speaker
 from tests.hub import LoopbackHub
 from tests.tiny import serving, speech
@@ -91,3 +94,26 @@ def test_a_chinese_voice_speaks_chinese(tmp_path_factory: pytest.TempPathFactory
         result = speak((Speaker(registry, lease_seconds=5), spec), "你好。今天天气怎么样？")
     assert [s.text for s in result.sentences] == ["你好。", "今天天气怎么样？"]
     assert np.isfinite(result.mel).all()
+
+
+def test_the_full_tiers_ears_hear_in_the_language_asked_for(tmp_path: Path) -> None:
+    spec = next(spec for spec in HUB_CARDS if spec.options.get("ears"))
+    sound = Sound(np.random.default_rng(1).normal(0, 0.1, 16_000).astype(np.float32), 16_000)
+    with LoopbackHub() as hub:
+        registry = serving.registry(hub, tmp_path, speech.BUILDERS, spec)
+        with registry.lease(spec.id, timeout=5) as lease:
+            listener = ears.of(spec, lease.model)
+            asked: list[dict] = []
+            generate = lease.model.model.generate
+
+            def watched(*inputs: object, **options: object) -> object:
+                asked.append(options)
+                return generate(*inputs, **options)
+
+            lease.model.model.generate = watched
+            heard = [ears.listen(listener, sound, language, Stop()) for language in ears.LANGUAGES]
+            assert [options["language"] for options in asked] == ["en", "zh"] and all(isinstance(t, str) for t in heard)
+            assert ears.listen(listener, Sound(sound.samples[:0], 16_000), "en", Stop()) == "" and len(asked) == 2
+            with pytest.raises(InvalidInput, match="not_a_choice"):
+                ears.listen(listener, sound, "fr", Stop())
+        registry.close()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.tiny import picto
 from tests.tiny import vision_language as parts
 from tests.tiny.captioning import qwen3_vl
 
@@ -108,4 +109,6 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     "Qwen3VLForConditionalGeneration": qwen3_vl,
     "open_clip": open_clip,
     "coca": coca,
+    "picto": picto.coca,
+    "pipelines.nets.fusion:FusionHead": picto.fusion,
 }

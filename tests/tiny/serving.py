@@ -21,7 +21,9 @@ CATALOG = Catalog.read(house.CATALOG)
 
 
 def kind(spec: ModelSpec) -> str:
-    """What sets a card's tiny model apart: its class, or which of the two open_clip designs it is."""
+    """What sets a card's tiny model apart: its class, or which of the three open_clip designs it is."""
+    if spec.loader == "open_clip" and spec.source.startswith("dir:"):
+        return "picto"
     return spec.options.get("cls") or ("coca" if spec.task == "captioning" else "open_clip")
 
 
@@ -41,11 +43,15 @@ def registry(
 
 
 def serve(hub: LoopbackHub, folder: Path, builders: Mapping[str, Callable[[Path], None]], *specs: ModelSpec) -> None:
-    """Put a tiny model behind each card's repository name; the files lie in folder/repositories/<id>."""
+    """Put a tiny model behind each card's repository name, its files in folder/repositories/<id>; or where in the
+    folder a card of ours says that it lies.
+    """
     for spec in specs:
-        files = folder / "repositories" / spec.id
+        scheme, _, name = spec.source.partition(":")
+        files = folder / name if scheme == "dir" else folder / "repositories" / spec.id
         builders[kind(spec)](files)
-        hub.add(spec.source.removeprefix("hf:"), files)
+        if scheme == "hf":
+            hub.add(name, files)
 
 
 def unpinned() -> Catalog:

@@ -169,9 +169,61 @@ def _make_talkative(model: torch.nn.Module, audio: int) -> None:
         model.model.multi_modal_projector.linear_2.bias[0] = 1.0
 
 
+def whisper(folder: Path) -> None:
+    """Ears that write whatever their random weights make of a sound."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import (
+        GenerationConfig,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperProcessor,
+        WhisperTokenizer,
+    )
+
+    letters = [*sorted(ByteLevel.alphabet()), "<|endoftext|>"]
+    marks = ["<|startoftranscript|>", "<|en|>", "<|zh|>", "<|translate|>", "<|transcribe|>", "<|notimestamps|>"]
+    tokenizer = WhisperTokenizer({letter: i for i, letter in enumerate(letters)}, [])
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in [*marks, "<|endoftext|>"]}
+    config = WhisperConfig(
+        vocab_size=len(tokenizer),
+        num_mel_bins=80,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_target_positions=32,
+        pad_token_id=ids["<|endoftext|>"],
+        bos_token_id=ids["<|endoftext|>"],
+        eos_token_id=ids["<|endoftext|>"],
+        decoder_start_token_id=ids["<|startoftranscript|>"],
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+    )
+    torch.manual_seed(0)
+    model = WhisperForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(
+        is_multilingual=True,
+        lang_to_id={"<|en|>": ids["<|en|>"], "<|zh|>": ids["<|zh|>"]},
+        task_to_id={"translate": ids["<|translate|>"], "transcribe": ids["<|transcribe|>"]},
+        no_timestamps_token_id=ids["<|notimestamps|>"],
+        decoder_start_token_id=ids["<|startoftranscript|>"],
+        eos_token_id=ids["<|endoftext|>"],
+        pad_token_id=ids["<|endoftext|>"],
+        max_length=24,
+    )
+    model.save_pretrained(folder)
+    WhisperProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer).save_pretrained(folder)
+
+
 BUILDERS: dict[str, Callable[[Path], None]] = {
     "SpeechT5ForTextToSpeech": speecht5,
     "SpeechT5HifiGan": hifigan,
     "VitsModel": vits,
+    "WhisperForConditionalGeneration": whisper,
     "VibeVoiceForConditionalGeneration": vibevoice,
 }

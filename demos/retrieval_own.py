@@ -32,20 +32,22 @@ SHOWN = 48  # pictures of a collection that are drawn
 
 
 def taken(house: House, raw: dict[str, Any], visitor: str, job: Job) -> Any:
-    """The files added to the collection; the host's own is the host's to fill."""
-    if not raw["files"]:
+    """The files added to the collection; the host's own is the host's to fill, and only the host may name a path."""
+    if raw["path"] and not raw["host"]:
+        raise InvalidInput("folder_local_only")
+    files = [*raw["files"], *([raw["path"]] if raw["path"] else [])]
+    if not files:
         raise InvalidInput("no_pictures")
     if raw["name"].startswith(HOST) and raw["host"]:
         job.visitor = LOCAL
-    return house.pipeline("retrieval").add(raw["name"], raw["files"], job, model=raw["model"])
+    return house.pipeline("retrieval").add(raw["name"], files, job, model=raw["model"])
 
 
 def asked(name: str, files: Any, folder: Any, path: str, keep: bool, model: str) -> dict[str, Any]:
     """What the widgets say; a folder of the machine can only be kept."""
+    named = Path(path.strip()).expanduser() if path.strip() else None
     found = [Path(file) for file in [*(files or ()), *(folder or ())]]
-    if path.strip():
-        found.append(Path(path.strip()).expanduser())
-    return {"name": HOST + name.strip() if keep or path.strip() else name, "files": found, "model": model}
+    return {"name": HOST + name.strip() if keep or named else name, "files": found, "path": named, "model": model}
 
 
 def told(report: Any, lang: str) -> str:

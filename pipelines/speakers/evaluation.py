@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import statistics
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from pipelines import ears, media, reading
-from pipelines.core.errors import InvalidInput, ModelLoadFailed
+from pipelines.core.errors import InvalidInput, ModelLoadFailed, ModelTooLarge
 from pipelines.core.params import build
 from pipelines.core.streaming import Job, Progress
 from pipelines.metrics import read_rows
 from pipelines.round_trip import compare
 from pipelines.speakers.results import Result
+
+log = logging.getLogger(__name__)
 
 RATES = {"en": "wer", "zh": "cer"}
 FORMANT = {"en": "en-us", "zh": "cmn"}  # espeak-ng's voices
@@ -96,12 +100,17 @@ def _speaking(results: list[Result]) -> dict[str, float]:
 
 
 def _hearing(speaker: Any, rows: list[Row], results: list[Result], folder: Path, job: Job) -> dict[str, float]:
-    try:
-        spec = ears.card(speaker.registry.catalog)
-    except ModelLoadFailed:
-        return {}
+    """Error rates by the ears, or none where they cannot be loaded here."""
     errors: Counter[str] = Counter()
-    with speaker.registry.lease(spec.id, timeout=speaker.lease_seconds, stop=job.stop, progress=job.emit) as lease:
+    with ExitStack() as stack:
+        try:
+            spec = ears.card(speaker.registry.catalog)
+            lease = stack.enter_context(
+                speaker.registry.lease(spec.id, timeout=speaker.lease_seconds, stop=job.stop, progress=job.emit)
+            )
+        except (ModelLoadFailed, ModelTooLarge) as error:
+            log.warning("no error rates: %s", error)
+            return {}
         listener = ears.of(spec, lease.model)
         for done, (row, result) in enumerate(zip(rows, results, strict=True)):
             job.check()

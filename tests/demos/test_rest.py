@@ -103,7 +103,7 @@ def test_results_become_json() -> None:
 def test_nobody_stops_anothers_job(server: Running) -> None:
     one, other = httpx.Client(base_url=server.url, timeout=60), httpx.Client(base_url=server.url, timeout=60)
     assert one.get("/").cookies and other.get("/").cookies
-    long = {"model": "default", "messages": HELLO, "max_tokens": 1024, "temperature": 2.0, "stream": True}
+    long = {"model": "default", "messages": HELLO, "max_tokens": 1024, "temperature": 2.0, "seed": 1, "stream": True}
     with one.stream("POST", "/v1/chat/completions", json=long) as answer:
         next(answer.iter_lines())
         assert stop_all(other) == 0

@@ -14,7 +14,9 @@ from demos.retrieval_labels import per_template
 from demos.retrieval_pictures import file_address, files_of, owned, shipped
 from demos.retrieval_two_ways import PICTURES, TEXTS, figures, log_odds, matrices, shade
 from demos.retrieval_views import browse, cutoff, facts, hits, lines, probability
+from pipelines.core.errors import InvalidInput
 from pipelines.core.specs import Made
+from pipelines.core.streaming import Job
 from pipelines.gallery import Gallery
 from pipelines.retrieval import Classified, Cutoff, Duel, Figures, Hit, Map, Point, Recalls, Result, Timing
 from pipelines.retrievers.collections import HOST, Broken, Report
@@ -225,7 +227,37 @@ def test_the_hosts_collections_are_called_without_their_mark() -> None:
 def test_what_is_kept_is_the_hosts(path: str, keep: bool, name: str) -> None:
     found = retrieval_own.asked("trip", ["a.jpg"], None, path, keep, "m")
     assert found["name"] == name
-    assert found["files"] == [Path("a.jpg"), *([Path("/pictures")] if path else [])]
+    assert found["files"] == [Path("a.jpg")] and found["path"] == (Path("/pictures") if path else None)
+
+
+class Adding:
+    """Stands for a house: takes note of what is added, and as whom."""
+
+    def __init__(self) -> None:
+        self.added: list[tuple[str, list[Path], str]] = []
+
+    def pipeline(self, task: str) -> Adding:
+        return self
+
+    def add(self, name: str, files: list[Path], job: Job, model: str) -> None:
+        self.added.append((name, files, job.visitor))
+
+
+def test_only_the_host_may_name_a_path_and_fill_what_is_kept() -> None:
+    house, job = Adding(), Job()
+    job.visitor = "somebody"
+    kept = retrieval_own.asked("trip", None, None, "/pictures", False, "")
+    with pytest.raises(InvalidInput, match="folder_local_only"):
+        retrieval_own.taken(house, {**kept, "host": False}, "somebody", job)  # type: ignore[arg-type]
+    own = retrieval_own.asked("trip", ["a.jpg"], None, "", True, "")
+    retrieval_own.taken(house, {**own, "host": False}, "somebody", job)  # type: ignore[arg-type]
+    retrieval_own.taken(house, {**kept, "host": True}, "somebody", job)  # type: ignore[arg-type]
+    assert house.added == [
+        ("host:trip", [Path("a.jpg")], "somebody"),  # whom the collection then refuses
+        ("host:trip", [Path("/pictures")], "local"),
+    ]
+    with pytest.raises(InvalidInput, match="no_pictures"):
+        retrieval_own.taken(house, {**own, "files": [], "host": False}, "somebody", job)  # type: ignore[arg-type]
 
 
 def test_addresses_carry_the_gallerys_pictures_and_ones_own() -> None:

@@ -207,6 +207,7 @@ def test_a_picture_finds_captions_and_negative_words_take_away(open_page: Open) 
         search(opened, "fruit")
         peaches = sum("peach" in caption for caption in captions(opened))
         opened.page.locator("#retrieval-refine button").first.click()
+        opened.page.wait_for_timeout(500)  # what is typed into a field while it unfolds may be lost
         opened.page.locator("#retrieval-without textarea").fill("peach")
         search(opened, "fruit")
         assert sum("peach" in caption for caption in captions(opened)) < peaches

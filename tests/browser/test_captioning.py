@@ -176,7 +176,7 @@ def test_a_stop_leaves_what_was_described_so_far(open_page: Open, tmp_path: Path
         give(opened, archive(tmp_path, 400))
         opened.until("#captioning-batch-status", r"Describing pictures · [1-9]")
         opened.page.locator("#captioning-batch-stop").click()
-        opened.until("#captioning-batch-status", "Stopped", seconds=5)
+        opened.until("#captioning-batch-status", "Stopped", seconds=30)
         assert 1 <= len(table(opened)) < 400
 
 

@@ -184,10 +184,9 @@ def test_a_smaller_budget_evicts_and_the_log_says_why(open_page: Open, server: R
     try:
         with open_page(path="/?tab=models") as opened:
             opened.until("#models-resident", "hibari-heart")
-            track = opened.page.locator("#models-budget input[type=range]").bounding_box()
-            assert track is not None
-            opened.page.mouse.click(track["x"] + 2, track["y"] + track["height"] / 2)
-            opened.until("#models-gone", "hibari-heart.*idle when the budget was full", seconds=15)
+            track = opened.page.locator("#models-budget input[type=range]:enabled")
+            track.click(position={"x": 2, "y": 4})  # waits until the slider lies still
+            opened.until("#models-gone", "hibari-heart.*idle when the budget was full")
             assert "hibari-heart" not in opened.text("#models-resident")
             assert server.house.registry.budget < before
     finally:

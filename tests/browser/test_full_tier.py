@@ -53,7 +53,7 @@ def server(folder: Path) -> Iterator[Running]:
 
 def finished(opened: Opened, task: str, model: str) -> str:
     """Wait for the end of a run; the result line. The page is pictured, without an error or a foreign request."""
-    opened.until(f"#{task}-status", "Done", seconds=20)
+    opened.until(f"#{task}-status", "Done")
     line = opened.until(f"#{task}-made", f"{model}.*computing", seconds=2)
     assert opened.page.locator(f"#{task}-run").is_enabled() and opened.page.locator(f"#{task}-stop").is_disabled()
     opened.page.wait_for_timeout(400)

@@ -44,7 +44,7 @@ def run(opened: Opened, name: str) -> None:
     opened.page.locator(f"#{name}-run").click()
     opened.until(f"#{name}-status", f"{DONE}|Error|error", seconds=120)
     ended(opened, name)
-    opened.until(f"#{name}-status", DONE, seconds=5)
+    opened.until(f"#{name}-status", DONE, seconds=30)
 
 
 def search(opened: Opened, query: str) -> None:
